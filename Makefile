@@ -1,0 +1,47 @@
+# Everything a newcomer runs. Each target sets up what it needs; the second run finds it done.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test bench check lint types imports setup lock clean
+
+demo: setup            ## the support desk: real servers, a real worker, injected faults
+	@$(BIN)/surefoot-worker demo $(ARGS)
+
+test: setup            ## the whole suite, on real servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: setup           ## every figure in docs/benchmarks.md, beside bare Celery in the same run
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+check: lint types imports
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy
+
+imports: setup         ## imports run one way: worker → tasks → producer
+	@$(BIN)/lint-imports
+
+setup: $(STAMP)
+
+# --no-deps and --no-build-isolation: nothing may come in that the lock file does not pin.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Surefoot needs Python 3.11 to 3.13; name one: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
+	@echo "Setting up $(VENV) (once; about a minute)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+lock:                  ## pin anew: names, versions, hashes; no addresses
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --all-extras pyproject.toml -o requirements.lock
+
+clean:
+	@rm -rf $(VENV) .surefoot .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
