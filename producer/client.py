@@ -1,0 +1,319 @@
+"""The producer: asks for actions and looks at what became of them. It never performs one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from producer.canonical import check_text
+from producer.catalogue import Actions, Catalogue, find
+from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request, seal
+from producer.errors import Conflict, IdempotencyConflict, InvalidRequest, JobNotFound, RequestRefused
+from producer.job import Job
+from producer.ledger import reads
+from producer.ledger.accept import Answer, accept, note_replays
+from producer.ledger.cancel import Cancelled, cancel
+from producer.ledger.engine import in_transaction, open_engine, retrying
+from producer.ledger.states import State
+from producer.ring import Bell, Ring
+from producer.schema import check_params
+from producer.settings import Settings
+
+CONNECTIONS = 5
+BATCH_LIMIT = 10_000
+# Workers listen here for jobs that were accepted in somebody else's transaction and so could not be rung.
+WAKE_CHANNEL = "surefoot_due"
+
+# In a caller's transaction, too, a key that another one is accepting is waited for only so long.
+BOUND_WAIT = text(
+    "SELECT set_config('surefoot.lock_timeout', current_setting('lock_timeout'), true),"
+    " set_config('lock_timeout', '5s', true)"
+)
+UNBOUND_WAIT = text("SELECT set_config('lock_timeout', current_setting('surefoot.lock_timeout'), true)")
+
+T = TypeVar("T")
+
+
+class Producer:
+    """Asks, decides and looks. Safe to share between threads, and usable after a fork.
+
+    Example:
+        >>> producer = Producer()                       # SUREFOOT_DATABASE_URL, SUREFOOT_REDIS_URL
+        >>> job = producer.enqueue("email.send", {"to": "a@example.com", "subject": "Hi", "body": "…"},
+        ...                        idempotency_key="invoice-7")
+        >>> job.outcome, job.wait(30).state
+        ('created', <State.SUCCEEDED: 'succeeded'>)
+    """
+
+    def __init__(self, settings: Settings | None = None, *, bell: Bell | None = None) -> None:
+        """Connect nothing yet; `settings` default to the environment's.
+
+        Raises:
+            SettingsError: If a setting is missing or malformed.
+        """
+        self.settings = settings or Settings.from_env()
+        self.settings.require()
+        self._engine = open_engine(self.settings.database_url, connections=CONNECTIONS, name="surefoot-producer")
+        self._bell = bell or Bell(self.settings.redis_url, timeout_seconds=self.settings.ring_timeout_seconds)
+        self._catalogue = Catalogue(lambda: self._read(reads.published_actions))
+
+    def enqueue(
+        self,
+        action: str,
+        params: Any = None,
+        *,
+        idempotency_key: str | None = None,
+        user_id: str | None = None,
+        request_id: str | None = None,
+        agent_id: str | None = None,
+        input: Any = None,  # noqa: A002  the word of the decision record
+        reasoning: str | None = None,
+        trace: str | None = None,
+        run_at: datetime | None = None,
+        deadline: datetime | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        queue: str | None = None,
+        on_closed: OnClosed = "replay",
+        connection: Connection | Session | None = None,
+    ) -> Job:
+        """Have an action performed; return once that is durable, before it is performed.
+
+        The arguments are `Request`'s. With `connection` the job belongs to that transaction: it exists if and when
+        the transaction commits, and is rung by a worker then.
+
+        Returns:
+            A handle whose ``outcome`` is ``created``, or ``replayed`` where the key already stands for this request.
+
+        Raises:
+            InvalidRequest: If something cannot be accepted; nothing was written.
+            UnknownAction: If no worker has published the action.
+            IdempotencyConflict: If the key stands for another request.
+            LedgerUnavailable: If Postgres is away. Asking again with the same key is safe.
+        """
+        request = Request(
+            action=action,
+            params={} if params is None else params,
+            idempotency_key=idempotency_key,
+            user_id=user_id,
+            request_id=request_id,
+            agent_id=agent_id,
+            input=input,
+            reasoning=reasoning,
+            trace=trace,
+            run_at=run_at,
+            deadline=deadline,
+            priority=priority,
+            queue=queue,
+            on_closed=on_closed,
+        )
+        return self.enqueue_many([request], connection=connection)[0]
+
+    def enqueue_many(
+        self,
+        requests: Iterable[Request | Mapping[str, Any]],
+        *,
+        connection: Connection | Session | None = None,
+        conflicts: Literal["raise", "return"] = "raise",
+    ) -> list[Job]:
+        """Accept up to 10,000 requests in one statement, under the same rules as one.
+
+        Args:
+            requests: Each a `Request`, or a mapping of its fields.
+            connection: As for `enqueue`.
+            conflicts: ``raise`` refuses the whole batch if any key stands for another request; ``return`` accepts
+                the others and answers such a request with a handle whose outcome is ``conflict``.
+
+        Raises:
+            InvalidRequest: For the first request that cannot be accepted, with its ``index``; nothing was written.
+            IdempotencyConflict: With every conflict of the batch; nothing was written.
+        """
+        envelopes = [self._seal(request, index) for index, request in enumerate(requests)]
+        if len(envelopes) > BATCH_LIMIT:
+            raise InvalidRequest("requests", f"are {len(envelopes):,}; the limit of a batch is {BATCH_LIMIT:,}")
+        if not envelopes:
+            return []
+        if connection is not None:
+            return self._handles(_accept_within(connection, envelopes, conflicts))
+        answers = retrying(lambda: self._accept(envelopes, conflicts))
+        self._bell.ring(_rings(envelopes, answers))
+        self._note_replays(answers)
+        return self._handles(answers)
+
+    def job(self, job_id: UUID | str) -> Job:
+        """Return the job with this id.
+
+        Raises:
+            JobNotFound: If this tenant has none.
+        """
+        return Job(self, _as_uuid(job_id)).refresh()
+
+    def find(self, action: str, idempotency_key: str) -> Job | None:
+        """Return the newest job that the key stands for; None where there is none."""
+        record = self._read(lambda c: reads.job_by_key(c, self.settings.tenant, action, idempotency_key))
+        return None if record is None else Job(self, record.id, record=record)
+
+    def jobs(self, *, state: State | None = None, action: str | None = None, limit: int = 50) -> list[Job]:
+        """Return at most `limit` jobs, the newest first."""
+        tenant = self.settings.tenant
+        found = self._read(lambda c: reads.jobs_newest_first(c, tenant, state=state, action=action, limit=limit))
+        return [Job(self, record.id, record=record) for record in found]
+
+    def chain(self, request_id: str) -> list[reads.JobRecord]:
+        """Return every decision made for one request, in the order they were made; empty where there is none."""
+        return self._read(lambda c: reads.jobs_of_request(c, self.settings.tenant, request_id))
+
+    def counts(self) -> dict[State, int]:
+        """Return how many jobs stand in each state. Reads every row: for a person to look at."""
+        return self._read(lambda c: reads.counts_by_state(c, self.settings.tenant))
+
+    def read(self, job_id: UUID) -> reads.JobRecord | None:
+        """Return all that the ledger says of a job; None where this tenant has no such job."""
+        return self._read(lambda c: reads.job_by_id(c, self.settings.tenant, job_id))
+
+    def state_of(self, job_id: UUID) -> State:
+        """Return where a job stands.
+
+        Raises:
+            JobNotFound: If this tenant has no such job.
+        """
+        state = self._read(lambda c: reads.state_of(c, self.settings.tenant, job_id))
+        if state is None:
+            raise JobNotFound(f"job {job_id} is not in the ledger; if you passed a connection, commit it first")
+        return state
+
+    def events(self, job_id: UUID) -> list[reads.Event]:
+        """Return a job's history in order."""
+        return self._read(lambda c: reads.events_of(c, job_id))
+
+    def cancel(self, job_id: UUID, *, reason: str | None = None) -> Cancelled:
+        """Cancel a job; see `producer.ledger.cancel.cancel` for the answers.
+
+        Raises:
+            InvalidRequest: If the reason cannot be stored.
+        """
+        if reason is not None:
+            check_text(reason, "reason")
+        with self._engine.connect() as connection:
+            return cancel(connection, self.settings.tenant, job_id, reason=reason)
+
+    def actions(self) -> dict[str, reads.PublishedAction]:
+        """Return every action that workers have published, by name, read now."""
+        return dict(self._catalogue.read())
+
+    def close(self) -> None:
+        """Close every connection. Using the producer again opens new ones."""
+        self._bell.close()
+        self._engine.dispose()
+
+    # ---- accepting ---------------------------------------------------------------------------------------------
+
+    def _seal(self, request: Request | Mapping[str, Any], index: int) -> Envelope:
+        refusal: RequestRefused | None = None
+        for known in self._catalogue.looks():
+            try:
+                return self._seal_by(known, request)
+            except RequestRefused as error:  # by old news, perhaps: the next look is at what there is now
+                refusal = error
+        if isinstance(refusal, InvalidRequest):
+            raise InvalidRequest(refusal.where, refusal.problem, index) from refusal.__cause__
+        raise refusal or AssertionError("unreachable: there is always one look")
+
+    def _seal_by(self, known: Actions, request: Request | Mapping[str, Any]) -> Envelope:
+        request = request if isinstance(request, Request) else _request_of(request)
+        action = find(known, request.action)
+        envelope = seal(
+            request,
+            tenant=self.settings.tenant,
+            version=action.version,
+            queue=action.queue or self.settings.queue,
+            now=datetime.now(UTC),
+            new_id=_new_id,
+        )
+        check_params(action, json.loads(envelope.params))
+        return envelope
+
+    def _accept(self, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
+        if len(envelopes) == 1 or conflicts == "return":
+            # One statement is one transaction, and a conflict leaves nothing to take back.
+            with self._engine.connect() as connection:
+                return _refusing(accept(connection, envelopes, rings=True), envelopes, conflicts)
+        return in_transaction(self._engine, lambda c: _refusing(accept(c, envelopes, rings=True), envelopes, conflicts))
+
+    def _note_replays(self, answers: Sequence[Answer]) -> None:
+        replayed = [answer.job_id for answer in answers if answer.outcome == "replayed"]
+        if replayed:
+            # The requests are answered; a count that is missing must not turn that into an error.
+            with suppress(DBAPIError), self._engine.connect() as connection:
+                note_replays(connection, replayed)
+
+    def _handles(self, answers: Sequence[Answer]) -> list[Job]:
+        return [Job(self, a.job_id, outcome=a.outcome, conflict_paths=a.paths) for a in answers]
+
+    def _read(self, read: Callable[[Connection], T]) -> T:
+        def once() -> T:
+            with self._engine.connect() as connection:
+                return read(connection)
+
+        return retrying(once)
+
+
+def _accept_within(target: Connection | Session, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
+    """Accept in the caller's transaction, and have the database wake the relays when, and only when, it commits."""
+    connection = target.connection() if isinstance(target, Session) else target
+    with connection.begin_nested():  # a refused batch takes only itself back, not the caller's own work
+        connection.execute(BOUND_WAIT)
+        answers = _refusing(accept(connection, envelopes, rings=False), envelopes, conflicts)
+    connection.execute(UNBOUND_WAIT)
+    if any(answer.due for answer in answers):
+        connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": WAKE_CHANNEL})
+    return answers
+
+
+def _refusing(answers: list[Answer], envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
+    found = [
+        Conflict(index, envelope.action, envelope.idempotency_key, answer.job_id, answer.paths)
+        for index, (envelope, answer) in enumerate(zip(envelopes, answers, strict=True))
+        if answer.outcome == "conflict"
+    ]
+    if found and conflicts == "raise":
+        raise IdempotencyConflict(found)
+    return answers
+
+
+def _rings(envelopes: Sequence[Envelope], answers: Sequence[Answer]) -> list[Ring]:
+    return [
+        Ring(a.job_id, e.action, e.queue, e.priority, e.traceparent, e.request_id)
+        for e, a in zip(envelopes, answers, strict=True)
+        if a.due
+    ]
+
+
+def _request_of(fields: Mapping[str, Any]) -> Request:
+    unknown = sorted(set(fields) - set(Request.__dataclass_fields__))
+    if unknown:
+        raise InvalidRequest(str(unknown[0]), "is not a field of a request")
+    if "action" not in fields:
+        raise InvalidRequest("action", "is missing")
+    return Request(**fields)
+
+
+def _new_id() -> UUID:
+    from uuid_utils.compat import uuid7  # noqa: PLC0415  time-ordered, as the standard library's is from 3.14 on
+
+    return uuid7()
+
+
+def _as_uuid(job_id: UUID | str) -> UUID:
+    try:
+        return job_id if isinstance(job_id, UUID) else UUID(job_id)
+    except ValueError as error:
+        raise JobNotFound(f"{job_id!r} is not a job's id, which is a UUID") from error

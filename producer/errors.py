@@ -1,0 +1,173 @@
+"""What Surefoot raises, on every side, in one tree.
+
+SurefootError
+├── SettingsError            a setting is missing or wrong; the process should not start
+├── RequestRefused           a request was refused before anything was written
+│   ├── InvalidRequest       its params, key or another field cannot be accepted: says where and why
+│   ├── UnknownAction        no worker has published that action
+│   ├── IdempotencyConflict  its key already stands for another request
+│   └── KeyInFlight          its key is being accepted by a transaction that does not end
+├── LedgerUnavailable        Postgres cannot be reached; whether an accept landed is answered by asking again
+├── JobNotFound              no job with that id or key for this tenant
+├── JobUnfinished            the job did not end within the time that the caller would wait
+└── JobFailed                the job ended without a result
+
+Every error survives pickling, since Celery and multiprocessing carry them between processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+__all__ = [
+    "Conflict",
+    "IdempotencyConflict",
+    "InvalidRequest",
+    "JobFailed",
+    "JobNotFound",
+    "JobUnfinished",
+    "KeyInFlight",
+    "LedgerUnavailable",
+    "RequestRefused",
+    "SettingsError",
+    "SurefootError",
+    "UnknownAction",
+]
+
+
+PATHS_SHOWN = 10  # of a conflict, in its message; the error holds them all
+
+
+class SurefootError(Exception):
+    """Something that Surefoot refused or could not do."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Take the class's own first line as the message where none is given."""
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+
+class SettingsError(SurefootError):
+    """A setting is missing or wrong."""
+
+
+class RequestRefused(SurefootError):
+    """The request was refused and nothing was written."""
+
+
+class InvalidRequest(RequestRefused):
+    """A field of the request cannot be accepted.
+
+    Attributes:
+        where: Path of the offending value, such as ``params.items[2].price``.
+        problem: What is wrong with it and what to do.
+        index: Position in the batch; 0 for a single request.
+    """
+
+    def __init__(self, where: str, problem: str, index: int = 0) -> None:
+        """Keep the facts apart from the sentence, so that an API can answer with both."""
+        super().__init__(f"{where}: {problem}")
+        self.where, self.problem, self.index = where, problem, index
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        """Pickle by the constructor's own arguments."""
+        return type(self), (self.where, self.problem, self.index)
+
+
+class UnknownAction(RequestRefused):
+    """No worker has published that action.
+
+    Attributes:
+        action: The name asked for.
+        known: The names that workers have published.
+    """
+
+    def __init__(self, action: str, known: Sequence[str], hint: str = "") -> None:
+        """Say what was asked for, what was probably meant, and what there is."""
+        super().__init__(f"{action!r} is not an action{hint}")
+        self.action, self.known, self.hint = action, tuple(known), hint
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        """Pickle by the constructor's own arguments."""
+        return type(self), (self.action, self.known, self.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One key that already stands for another request.
+
+    Attributes:
+        index: Position in the batch; 0 for a single request.
+        action: The action asked for.
+        idempotency_key: The key that both requests carry.
+        job_id: The job that the key stands for.
+        paths: Where the two requests' params differ; never the values.
+    """
+
+    index: int
+    action: str
+    idempotency_key: str
+    job_id: UUID
+    paths: tuple[str, ...]
+
+
+class IdempotencyConflict(RequestRefused):
+    """A key already stands for another request.
+
+    Attributes:
+        conflicts: Each such key of the batch, in the batch's order. None of the batch was accepted.
+    """
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        """Name the first conflict in words; the rest are in ``conflicts``."""
+        first, more = conflicts[0], len(conflicts) - 1
+        unsaid = len(first.paths) - PATHS_SHOWN
+        places = ", ".join(first.paths[:PATHS_SHOWN]) + (f" and {unsaid:,} more places" if unsaid > 0 else "")
+        super().__init__(
+            f"idempotency key {first.idempotency_key!r} of {first.action} already stands for job {first.job_id}, "
+            f"which differs at {places}; use another key for another request"
+            + (f" ({more} more in this batch)" if more else "")
+        )
+        self.conflicts = tuple(conflicts)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        """Pickle by the constructor's own arguments."""
+        return type(self), (self.conflicts,)
+
+
+class KeyInFlight(RequestRefused):
+    """Another transaction is accepting the same key and does not end; ask again."""
+
+
+class LedgerUnavailable(SurefootError):
+    """Postgres cannot be reached. Asking again with the same key is safe."""
+
+
+class JobNotFound(SurefootError):
+    """There is no such job for this tenant."""
+
+
+class JobUnfinished(SurefootError, TimeoutError):
+    """The job did not end within the time given. It goes on; wait again or look later."""
+
+
+class JobFailed(SurefootError):
+    """The job ended without a result.
+
+    Attributes:
+        job_id: Which job.
+        state: Where it ended, such as ``failed`` or ``cancelled``.
+        error: ``{"type": …, "message": …}`` as recorded; None where it ended without an attempt.
+    """
+
+    def __init__(self, job_id: UUID | str, state: str, error: Mapping[str, Any] | None = None) -> None:
+        """Say where the job ended and why."""
+        why = f": {error['type']}: {error['message']}" if error else ""
+        super().__init__(f"job {job_id} is {state}{why}")
+        self.job_id, self.state, self.error = job_id, state, error
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        """Pickle by the constructor's own arguments."""
+        return type(self), (self.job_id, self.state, self.error)

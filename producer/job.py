@@ -1,0 +1,136 @@
+"""A handle to one job: what was answered when it was asked for, and what has become of it since."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from producer.errors import JobFailed, JobNotFound, JobUnfinished
+from producer.ledger.accept import Outcome
+from producer.ledger.cancel import Cancelled
+from producer.ledger.reads import Event, JobRecord
+from producer.ledger.states import CLOSED, State
+
+if TYPE_CHECKING:
+    from producer.client import Producer
+
+FIRST_LOOK_SECONDS = 0.002
+LONGEST_LOOK_SECONDS = 0.25
+LOOK_GROWTH = 1.5
+UNTIL = CLOSED | {State.IN_DOUBT}
+
+
+class Job:
+    """One job, as last read. Attributes do not change until `refresh` or `wait`.
+
+    Attributes:
+        id: Also Celery's task id.
+        outcome: How the request that returned this handle was answered: ``created`` | ``replayed`` | ``conflict``;
+            None where the handle came from a look-up.
+        conflict_paths: Where a conflicting request differs.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        job_id: UUID,
+        *,
+        record: JobRecord | None = None,
+        outcome: Outcome | None = None,
+        conflict_paths: tuple[str, ...] = (),
+    ) -> None:
+        """Handles come from a Producer."""
+        self._producer, self._record = producer, record
+        self.id, self.outcome, self.conflict_paths = job_id, outcome, conflict_paths
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self._record.state if self._record else self.outcome}>"
+
+    def refresh(self) -> Job:
+        """Read the job anew.
+
+        Raises:
+            JobNotFound: If it is not there: its transaction has not committed, or never will.
+        """
+        record = self._producer.read(self.id)
+        if record is None:
+            raise JobNotFound(f"job {self.id} is not in the ledger; if you passed a connection, commit it first")
+        self._record = record
+        return self
+
+    @property
+    def record(self) -> JobRecord:
+        """Everything the ledger says of the job and its decision."""
+        if self._record is None:
+            self.refresh()
+        assert self._record is not None  # noqa: S101  for the type checker; refresh set it or raised
+        return self._record
+
+    @property
+    def state(self) -> State:
+        """Where the job stood when it was last read."""
+        return self.record.state
+
+    @property
+    def result(self) -> Any:
+        """The recorded result; None where there is none. `get` tells the two apart."""
+        return self.record.result
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The last failed attempt's ``{"type", "message", "traceback"}``; None where none failed."""
+        return self.record.error
+
+    @property
+    def idempotency_key(self) -> str:
+        """The key that stands for the job."""
+        return self.record.idempotency_key
+
+    @property
+    def key_derived(self) -> bool:
+        """Whether the key was made from the request because none was given."""
+        return self.record.key_derived
+
+    @property
+    def events(self) -> list[Event]:
+        """The job's history, read now."""
+        return self._producer.events(self.id)
+
+    def wait(self, timeout: float | None = None) -> Job:
+        """Wait until the job has ended, well or not, or is in doubt, where only a person moves it; and read it.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            JobUnfinished: If it has not ended by then. It goes on.
+            JobNotFound: If it is not in the ledger.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        pause = FIRST_LOOK_SECONDS
+        while (state := self._producer.state_of(self.id)) not in UNTIL:
+            left = LONGEST_LOOK_SECONDS if until is None else until - time.monotonic()
+            if left <= 0:
+                raise JobUnfinished(f"job {self.id} is {state} after {timeout} s; it goes on")
+            time.sleep(min(pause, left))
+            pause = min(pause * LOOK_GROWTH, LONGEST_LOOK_SECONDS)
+        return self.refresh()
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Wait for the job and return its result.
+
+        Raises:
+            JobFailed: If it ended without one.
+            JobUnfinished: If it has not ended within `timeout` seconds.
+        """
+        self.wait(timeout)
+        if self.state is not State.SUCCEEDED:
+            raise JobFailed(self.id, self.state, self.error)
+        return self.result
+
+    def cancel(self, reason: str | None = None) -> Cancelled:
+        """Cancel the job, or ask its worker to; see `producer.ledger.cancel.cancel` for the answers."""
+        answer = self._producer.cancel(self.id, reason=reason)
+        self.refresh()
+        return answer

@@ -1,0 +1,172 @@
+"""Accepting: a job, its decision and its first event in one statement, or the answer that it exists already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
+
+from producer.canonical import differing_paths
+from producer.envelope import Envelope
+from producer.errors import KeyInFlight
+from producer.ledger.states import CLOSED, WITHOUT_RESULT, State, in_sql
+
+# How long a fresh ring may be on its way before the relay looks whether it got lost.
+RING_PATIENCE_SECONDS = 2
+ROUNDS = 10
+LOCK_NOT_AVAILABLE = "55P03"
+
+# A key that another transaction is inserting makes ON CONFLICT wait for it; the `latest` arm still looks with the
+# snapshot from before, so such a request is answered by neither arm and asks again. Rows go in by key order, so
+# that two batches with keys in common wait for one another in one direction only.
+ACCEPT = text(f"""
+WITH asked AS (
+  SELECT * FROM json_to_recordset(CAST(:asked AS json)) AS a(
+    ordinal int, id uuid, tenant text, action text, action_version int, idempotency_key text, key_derived boolean,
+    fingerprint text, params text, input text, reasoning text, user_id text, agent_id text, request_id text,
+    traceparent text, queue text, priority smallint, run_at timestamptz, deadline timestamptz, on_closed text)
+), latest AS (
+  SELECT DISTINCT ON (a.ordinal) a.ordinal, j.id, j.state, j.fingerprint, j.accepted_at, j.rerun,
+         j.fingerprint = decode(a.fingerprint, 'hex') AS same
+  FROM asked a JOIN jobs j USING (tenant, action, idempotency_key)
+  ORDER BY a.ordinal, j.rerun DESC
+), wanted AS (
+  SELECT a.*, coalesce(l.rerun + 1, 0) AS rerun, coalesce(a.run_at, clock_timestamp()) AS due_at
+  FROM asked a LEFT JOIN latest l USING (ordinal)
+  WHERE l.id IS NULL
+     OR (l.same AND l.id <> a.id AND a.on_closed = 'rerun' AND l.state IN ({in_sql(CLOSED)}))
+     OR (l.same AND l.id <> a.id AND a.on_closed = 'rerun_if_failed' AND l.state IN ({in_sql(WITHOUT_RESULT)}))
+), accepted AS (
+  INSERT INTO jobs (id, tenant, action, action_version, idempotency_key, key_derived, rerun, fingerprint, state, queue,
+                    priority, traceparent, due_at, deadline_at, ring_at)
+  SELECT id, tenant, action, action_version, idempotency_key, key_derived, rerun, decode(fingerprint, 'hex'),
+         '{State.QUEUED}', queue, priority, traceparent, due_at, deadline,
+         CASE WHEN due_at <= clock_timestamp() AND :rings THEN due_at + make_interval(secs => :patience) ELSE due_at END
+  FROM wanted ORDER BY tenant, action, idempotency_key, ordinal
+  ON CONFLICT (tenant, action, idempotency_key, rerun) DO NOTHING
+  RETURNING id, accepted_at, due_at
+), decided AS (
+  INSERT INTO decisions (job_id, request_id, agent_id, user_id, action, input, reasoning, params)
+  SELECT id, request_id, agent_id, user_id, action, CAST(input AS json), reasoning, CAST(params AS json)
+  FROM wanted JOIN accepted USING (id)
+), noted AS (
+  INSERT INTO events (job_id, seq, kind, data)
+  SELECT id, 1, 'accepted', json_build_object('fingerprint', fingerprint, 'request_id', request_id, 'due_at', a.due_at)
+  FROM accepted a JOIN wanted w USING (id)
+)
+SELECT w.ordinal, a.id, '{State.QUEUED}' AS state, true AS same, true AS created, a.accepted_at,
+       a.due_at <= clock_timestamp() AS due
+FROM accepted a JOIN wanted w USING (id)
+UNION ALL
+SELECT l.ordinal, l.id, l.state, l.same, false, l.accepted_at, false
+FROM latest l WHERE l.ordinal NOT IN (SELECT ordinal FROM wanted)
+""")
+
+STANDING = text(
+    "SELECT CAST(d.params AS text) AS params, j.action_version"
+    " FROM jobs j JOIN decisions d ON d.job_id = j.id WHERE j.id = :id"
+)
+
+NOTE_REPLAYS = text("""
+WITH replayed AS (
+  UPDATE jobs SET replays = replays + 1, last_seq = last_seq + CASE WHEN replays < :noted THEN 1 ELSE 0 END
+  WHERE id = ANY(:ids) RETURNING id, last_seq, replays
+)
+INSERT INTO events (job_id, seq, kind, data)
+SELECT id, last_seq, 'replayed', json_build_object('replays', replays) FROM replayed WHERE replays <= :noted
+""")
+# A producer that repeats itself for ever must not grow the history for ever; jobs.replays goes on counting.
+REPLAYS_NOTED = 10
+
+Outcome = Literal["created", "replayed", "conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one request.
+
+    Attributes:
+        outcome: ``created`` | ``replayed`` (the key stands for this same request) | ``conflict`` (for another).
+        job_id: The job that the key stands for.
+        state: That job's state at the time.
+        accepted_at: When that job was accepted.
+        due: Whether it was created and may be performed now, so that it should be rung.
+        paths: Where the two requests differ, for a conflict.
+    """
+
+    outcome: Outcome
+    job_id: UUID
+    state: State
+    accepted_at: datetime
+    due: bool
+    paths: tuple[str, ...] = ()
+
+
+def accept(connection: Connection, envelopes: Sequence[Envelope], *, rings: bool) -> list[Answer]:
+    """Accept requests in one statement and answer each, in order.
+
+    Safe to repeat with the same envelopes: one that landed the first time is answered ``created`` again, which is
+    how a caller recovers from a commit whose answer was lost. Within one batch, the first of two equal keys wins.
+
+    Args:
+        connection: In autocommit, or in the transaction that the jobs shall belong to.
+        envelopes: What to accept.
+        rings: Whether the caller will ring the jobs itself after the commit; else the relay does so at once.
+    """
+    answers: dict[int, Answer] = {}
+    for _ in range(ROUNDS + 1):
+        waiting = [i for i in range(len(envelopes)) if i not in answers]
+        if not waiting:
+            break
+        rows = _asked(envelopes, waiting)
+        parameters = {"asked": rows, "rings": rings, "patience": RING_PATIENCE_SECONDS}
+        for row in _execute(connection, parameters):
+            answers[row.ordinal] = _answer(row, envelopes[row.ordinal])
+    else:
+        raise KeyInFlight
+    return list(_with_paths(connection, envelopes, [answers[i] for i in range(len(envelopes))]))
+
+
+def _execute(connection: Connection, parameters: dict[str, Any]) -> list[Any]:
+    try:
+        return list(connection.execute(ACCEPT, parameters))
+    except OperationalError as error:
+        if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:
+            raise KeyInFlight from error
+        raise
+
+
+def note_replays(connection: Connection, job_ids: Sequence[UUID]) -> None:
+    """Count that jobs were asked for again; the first ten times each are events of their history."""
+    connection.execute(NOTE_REPLAYS, {"ids": list(job_ids), "noted": REPLAYS_NOTED})
+
+
+def _asked(envelopes: Sequence[Envelope], ordinals: Sequence[int]) -> str:
+    return json.dumps([{"ordinal": i, **asdict(envelopes[i])} for i in ordinals], default=str, ensure_ascii=False)
+
+
+def _answer(row: Any, envelope: Envelope) -> Answer:
+    created = row.created or row.id == envelope.id
+    outcome: Outcome = "created" if created else "replayed" if row.same else "conflict"
+    due = row.due or (created and (envelope.run_at is None or envelope.run_at <= row.accepted_at))
+    return Answer(outcome, row.id, State(row.state), row.accepted_at, due)
+
+
+def _with_paths(connection: Connection, envelopes: Sequence[Envelope], answers: list[Answer]) -> Iterator[Answer]:
+    """Add to each conflict where it lies; the params are read only then."""
+    for envelope, answer in zip(envelopes, answers, strict=True):
+        if answer.outcome != "conflict":
+            yield answer
+            continue
+        row = connection.execute(STANDING, {"id": answer.job_id}).one()
+        paths = differing_paths(json.loads(envelope.params), json.loads(row.params))
+        if row.action_version != envelope.action_version:
+            paths = ("action_version", *paths)
+        yield Answer("conflict", answer.job_id, answer.state, answer.accepted_at, due=False, paths=paths)

@@ -1,0 +1,50 @@
+"""Cancelling: at once where no worker owns the job, else a request that its worker answers."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from producer.ledger.states import LEASED, State, in_sql, may_become
+
+CANCEL = text(f"""
+WITH moved AS (
+  UPDATE jobs SET
+    state = CASE WHEN state IN ({in_sql(LEASED)}) THEN state
+                 WHEN maybe_happened THEN '{State.IN_DOUBT}' ELSE '{State.CANCELLED}' END,
+    waiting_for = CASE WHEN state IN ({in_sql(LEASED)}) THEN waiting_for END,
+    cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
+    finished_at = CASE WHEN state NOT IN ({in_sql(LEASED)}) AND NOT maybe_happened THEN clock_timestamp() END,
+    last_seq = last_seq + 1
+  WHERE id = :id AND tenant = :tenant AND cancel_requested_at IS NULL
+    AND state IN ({may_become(State.CANCELLED)}, '{State.RUNNING}')
+  RETURNING id, last_seq, state
+), noted AS (
+  INSERT INTO events (job_id, seq, kind, data)
+  SELECT id, last_seq, CASE WHEN state = '{State.CANCELLED}' THEN 'cancelled'
+                             WHEN state = '{State.IN_DOUBT}' THEN 'in_doubt' ELSE 'cancel_requested' END,
+         json_build_object('reason', CAST(:reason AS text))
+  FROM moved
+)
+SELECT state FROM moved
+""")
+
+Cancelled = Literal["cancelled", "requested", "in_doubt", "too_late"]
+
+
+def cancel(connection: Connection, tenant: str, job_id: UUID, *, reason: str | None) -> Cancelled:
+    """Cancel a job that nobody owns, or ask the worker that does.
+
+    Returns:
+        ``cancelled``; ``requested`` where a worker owns the job: it stops before the effect if it has not begun
+        it, and otherwise the job ends as its attempt does; ``in_doubt`` where it was waiting to be tried again and
+        an earlier attempt may have had its effect; ``too_late`` where it has ended, or was asked to stop before.
+    """
+    state = connection.execute(CANCEL, {"id": job_id, "tenant": tenant, "reason": reason}).scalar()
+    if state is None:
+        return "too_late"
+    answers: dict[str, Cancelled] = {State.CANCELLED: "cancelled", State.IN_DOUBT: "in_doubt"}
+    return answers.get(state, "requested")

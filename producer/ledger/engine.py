@@ -1,0 +1,108 @@
+"""Connections to the ledger, set up so that none of them can hang for ever or lie about durability."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from producer.errors import LedgerUnavailable
+
+CONNECT_SECONDS = 5
+STATEMENT_MILLISECONDS = 30_000
+LOCK_MILLISECONDS = 5_000
+IDLE_IN_TRANSACTION_MILLISECONDS = 15_000
+TRIES = 3
+COLLISIONS = ("40P01", "40001")  # deadlock, serialisation failure: the transaction is gone, and another may pass
+
+T = TypeVar("T")
+
+
+def open_engine(url: str, *, connections: int, name: str) -> Engine:
+    """Return an engine with at most `connections` connections; none is opened yet.
+
+    Statements run in autocommit unless a caller begins a transaction: one statement is one transaction, without
+    the two round trips that would frame it.
+
+    Args:
+        url: ``postgresql://…``; psycopg2 is the driver whatever the URL says.
+        connections: The most that this engine will ever hold open.
+        name: Shown as ``application_name`` in ``pg_stat_activity``.
+    """
+    engine = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg2"),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=STATEMENT_MILLISECONDS / 1000,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,  # an error's text is logged, and the parameters are somebody's data
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": name,
+            # A peer that vanished without a word is noticed in about ten seconds, not in hours.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        },
+    )
+    event.listen(engine, "connect", _bound_waits)
+    _dispose_after_fork(engine)
+    return engine
+
+
+def _bound_waits(connection: object, _record: object) -> None:
+    # SET, not the startup packet's options: connection poolers refuse those.
+    with connection.cursor() as cursor:  # type: ignore[attr-defined]  # a psycopg2 connection
+        cursor.execute(
+            f"SET statement_timeout = {STATEMENT_MILLISECONDS}; SET lock_timeout = {LOCK_MILLISECONDS};"
+            f" SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MILLISECONDS}; SET jit = off"
+        )
+
+
+def _dispose_after_fork(engine: Engine) -> None:
+    """Let a forked child open connections of its own: two processes on one socket would garble each other."""
+    reference = weakref.ref(engine)
+
+    def forget() -> None:
+        inherited = reference()
+        if inherited is not None:
+            inherited.dispose(close=False)
+
+    os.register_at_fork(after_in_child=forget)
+
+
+def in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """Do `work` in one transaction, committed when it returns."""
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
+        return work(connection)
+
+
+def retrying(work: Callable[[], T]) -> T:
+    """Do `work`, which must be safe to repeat, again where its connection was lost or it met another's lock.
+
+    A pooled connection that died while idle shows only when it is used; the first failure empties the pool, so
+    the next try connects anew.
+
+    Raises:
+        LedgerUnavailable: After three tries.
+    """
+    for tried in range(1, TRIES + 1):
+        try:
+            return work()
+        except (OperationalError, InterfaceError) as error:
+            gone = is_disconnect(error)
+            if tried == TRIES or not (gone or getattr(error.orig, "pgcode", None) in COLLISIONS):
+                problem = "cannot be reached" if gone else "did not do it in time"
+                raise LedgerUnavailable(f"Postgres {problem}: {error.orig}".strip()) from error
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def is_disconnect(error: DBAPIError) -> bool:
+    """Whether the connection is gone, so that nothing is known of what it was doing."""
+    return error.connection_invalidated or "could not connect" in str(error.orig) or error.orig.pgcode is None  # type: ignore[union-attr]

@@ -1,0 +1,179 @@
+"""What both sides read from the ledger: jobs with their decisions, their events, the published actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.engine import Connection
+
+from producer.ledger.states import State
+
+JOB_COLUMNS = """
+  j.id, j.tenant, j.action, j.idempotency_key, j.key_derived, j.rerun, j.replays, j.state, j.waiting_for, j.queue,
+  j.priority, j.traceparent, j.accepted_at, j.due_at, j.deadline_at, j.attempt, j.crashes, j.fence, j.effect,
+  j.lease_owner, j.lease_expires_at, j.cancel_requested_at, j.finished_at,
+  d.request_id, d.agent_id, d.user_id, d.input, d.reasoning, d.params, d.result, d.error, d.latency_ms,
+  d.tokens_in, d.tokens_out, d.cost_usd, clock_timestamp() - j.accepted_at AS age
+"""
+JOBS = f"SELECT {JOB_COLUMNS} FROM jobs j JOIN decisions d ON d.job_id = j.id"
+
+JOB_BY_ID = text(f"{JOBS} WHERE j.id = :id AND j.tenant = :tenant")
+JOB_BY_KEY = text(f"""
+{JOBS} WHERE j.tenant = :tenant AND j.action = :action AND j.idempotency_key = :key ORDER BY j.rerun DESC LIMIT 1
+""")
+JOBS_NEWEST_FIRST = text(f"""
+{JOBS} WHERE j.tenant = :tenant AND (CAST(:state AS text) IS NULL OR j.state = :state)
+  AND (CAST(:action AS text) IS NULL OR j.action = :action) ORDER BY j.id DESC LIMIT :limit
+""")
+JOBS_OF_REQUEST = text(f"""
+{JOBS} WHERE d.request_id = :request_id AND j.tenant = :tenant ORDER BY d.decided_at, j.id
+""")
+STATE_OF = text("SELECT state FROM jobs WHERE id = :id AND tenant = :tenant")
+COUNTS = text("SELECT state, count(*) AS jobs FROM jobs WHERE tenant = :tenant GROUP BY state")
+EVENTS_OF = text("SELECT seq, at, kind, attempt, fence, worker, data FROM events WHERE job_id = :id ORDER BY seq")
+ACTIONS = text("""
+SELECT name, version, effect, queue, description, params_schema, result_schema, policy, published_at
+FROM actions ORDER BY name
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job and its decision, as they stood when they were read.
+
+    Attributes:
+        attempt: Attempts spent; a hold spends none.
+        waiting_for: ``retry`` | ``breaker`` | ``rate`` | ``budget`` | ``worker`` (its last one vanished); None
+            unless the state is ``waiting``.
+        error: ``{"type", "message", "traceback"}`` of the last attempt that failed.
+        latency_ms: From the last attempt's intent to its outcome, in milliseconds.
+        cost_usd: Sum over the attempts; None where no price is known, which is not zero.
+        age: Seconds since it was accepted, by the database's clock.
+    """
+
+    id: UUID
+    tenant: str
+    action: str
+    idempotency_key: str
+    key_derived: bool
+    rerun: int
+    replays: int
+    state: State
+    waiting_for: str | None
+    queue: str
+    priority: int
+    traceparent: str
+    accepted_at: datetime
+    due_at: datetime
+    deadline_at: datetime | None
+    attempt: int
+    crashes: int
+    fence: int
+    effect: str | None
+    lease_owner: str | None
+    lease_expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    finished_at: datetime | None
+    request_id: str
+    agent_id: str | None
+    user_id: str | None
+    input: Any
+    reasoning: str | None
+    params: dict[str, Any]
+    result: Any
+    error: dict[str, Any] | None
+    latency_ms: Decimal | None
+    tokens_in: int | None
+    tokens_out: int | None
+    cost_usd: Decimal | None
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a job's history; `seq` counts from 1 without gaps."""
+
+    seq: int
+    at: datetime
+    kind: str
+    attempt: int | None
+    fence: int | None
+    worker: str | None
+    data: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PublishedAction:
+    """What workers say of an action, so that a producer without its code can check a request for it.
+
+    Equal only to itself, so that what is derived from it can be kept by it.
+    """
+
+    name: str
+    version: int
+    effect: str
+    queue: str | None
+    description: str
+    params_schema: dict[str, Any]
+    result_schema: dict[str, Any]
+    policy: dict[str, Any]
+    published_at: datetime
+
+
+def job_by_id(connection: Connection, tenant: str, job_id: UUID) -> JobRecord | None:
+    """Read one job of this tenant; another tenant's is not there."""
+    return _first(connection.execute(JOB_BY_ID, {"id": job_id, "tenant": tenant}).all())
+
+
+def job_by_key(connection: Connection, tenant: str, action: str, key: str) -> JobRecord | None:
+    """Read the newest job that the key stands for."""
+    return _first(connection.execute(JOB_BY_KEY, {"tenant": tenant, "action": action, "key": key}).all())
+
+
+def jobs_newest_first(
+    connection: Connection, tenant: str, *, state: State | None, action: str | None, limit: int
+) -> list[JobRecord]:
+    """Read at most `limit` jobs, the newest first."""
+    asked = {"tenant": tenant, "state": state, "action": action, "limit": limit}
+    return [_job(row) for row in connection.execute(JOBS_NEWEST_FIRST, asked)]
+
+
+def jobs_of_request(connection: Connection, tenant: str, request_id: str) -> list[JobRecord]:
+    """Read every decision made for one request, in the order they were made."""
+    return [_job(r) for r in connection.execute(JOBS_OF_REQUEST, {"tenant": tenant, "request_id": request_id})]
+
+
+def state_of(connection: Connection, tenant: str, job_id: UUID) -> State | None:
+    """Read only a job's state; what a waiting caller asks again and again."""
+    found = connection.execute(STATE_OF, {"id": job_id, "tenant": tenant}).scalar()
+    return None if found is None else State(found)
+
+
+def counts_by_state(connection: Connection, tenant: str) -> dict[State, int]:
+    """Count the tenant's jobs by state. Reads every row: for a person, not for a job's way."""
+    return {State(row.state): row.jobs for row in connection.execute(COUNTS, {"tenant": tenant})}
+
+
+def events_of(connection: Connection, job_id: UUID) -> list[Event]:
+    """Read a job's history in order."""
+    return [Event(*row) for row in connection.execute(EVENTS_OF, {"id": job_id})]
+
+
+def published_actions(connection: Connection) -> dict[str, PublishedAction]:
+    """Read every action that a worker has published, by name."""
+    return {row["name"]: PublishedAction(**row) for row in connection.execute(ACTIONS).mappings()}
+
+
+def _first(rows: Sequence[Row[Any]]) -> JobRecord | None:
+    return _job(rows[0]) if rows else None
+
+
+def _job(row: Row[Any]) -> JobRecord:
+    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's public name for it
+    return JobRecord(**values | {"state": State(row.state), "age": row.age.total_seconds()})

@@ -1,0 +1,165 @@
+"""The ledger's tables, as both sides see them. Migrations make them; a test holds the two equal.
+
+A job's row is narrow and changes a few times; what the agent said and got (its decision) is written twice; events
+are only ever added. JSON columns are ``json``, not ``jsonb``: the text is kept as it was accepted, so that what a
+digest was taken of can be read back.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    DDL,
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    event,
+    text,
+)
+from sqlalchemy import BigInteger as Bigint
+
+from producer.ledger.states import LEASED, RINGABLE, State, in_sql
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+NOW = text("clock_timestamp()")  # the database's clock is the only one that decides anything
+Timestamp = DateTime(timezone=True)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("action_version", Integer, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("key_derived", Boolean, nullable=False),
+    Column("rerun", Integer, nullable=False, server_default="0"),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("replays", Integer, nullable=False, server_default="0"),
+    Column("state", Text, nullable=False),
+    Column("waiting_for", Text),
+    Column("queue", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("traceparent", Text, nullable=False),
+    Column("accepted_at", Timestamp, nullable=False, server_default=NOW),
+    Column("due_at", Timestamp, nullable=False),
+    Column("deadline_at", Timestamp),
+    Column("ring_at", Timestamp, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("crashes", Integer, nullable=False, server_default="0"),
+    Column("fence", Bigint, nullable=False, server_default="0"),
+    Column("effect", Text),
+    Column("repeatable_until", Timestamp),  # set by the first intent: after it a repeat may be a second effect
+    Column("maybe_happened", Boolean, nullable=False, server_default="false"),
+    Column("lease_owner", Text),
+    Column("lease_expires_at", Timestamp),
+    Column("cancel_requested_at", Timestamp),
+    Column("finished_at", Timestamp),
+    Column("last_seq", Integer, nullable=False, server_default="1"),
+    UniqueConstraint("tenant", "action", "idempotency_key", "rerun"),
+    CheckConstraint(f"state IN ({in_sql(State)})", name="state"),
+    CheckConstraint(f"(state IN ({in_sql(LEASED)})) = (lease_expires_at IS NOT NULL)", name="lease"),
+    CheckConstraint("state <> 'running' OR effect IS NOT NULL", name="effect"),
+    CheckConstraint("(state = 'waiting') = (waiting_for IS NOT NULL)", name="waiting_for"),
+    CheckConstraint("octet_length(fingerprint) = 32", name="fingerprint"),
+    # The way of a job looks these up; each holds only the few rows that are on their way.
+    Index("jobs_to_ring", "ring_at", postgresql_where=text(f"state IN ({in_sql(RINGABLE)})")),
+    Index("jobs_to_rescue", "lease_expires_at", postgresql_where=text(f"state IN ({in_sql(LEASED)})")),
+    Index(
+        "jobs_to_expire",
+        "deadline_at",
+        postgresql_where=text(f"state IN ({in_sql(RINGABLE)}) AND deadline_at IS NOT NULL"),
+    ),
+    # What a person looks for and what is rare; the rest is found newest first by the primary key.
+    Index(
+        "jobs_to_look_at",
+        "state",
+        "id",
+        postgresql_where=text("state IN ('awaiting_approval', 'dead', 'failed', 'in_doubt')"),
+    ),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id"), primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("agent_id", Text),
+    Column("user_id", Text),
+    Column("action", Text, nullable=False),
+    Column("input", JSON),
+    Column("reasoning", Text),
+    Column("params", JSON, nullable=False),
+    Column("decided_at", Timestamp, nullable=False, server_default=NOW),
+    Column("result", JSON),
+    Column("error", JSON),
+    Column("latency_ms", Numeric(14, 3)),
+    Column("tokens_in", Bigint),
+    Column("tokens_out", Bigint),
+    Column("cost_usd", Numeric(18, 9)),
+    Index("decisions_by_request", "request_id", "decided_at"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    # No foreign key: the statement that adds an event has just changed the job's row, and old events can
+    # be dropped by the partition some day without asking the jobs.
+    Column("job_id", Uuid, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", Timestamp, nullable=False, server_default=NOW),
+    Column("kind", Text, nullable=False),
+    Column("attempt", Integer),
+    Column("fence", Bigint),
+    Column("worker", Text),
+    Column("data", JSON),
+)
+
+actions = Table(
+    "actions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("effect", Text, nullable=False),
+    Column("queue", Text),
+    Column("description", Text, nullable=False),
+    Column("params_schema", JSON, nullable=False),
+    Column("result_schema", JSON, nullable=False),
+    Column("policy", JSON, nullable=False),
+    Column("published_at", Timestamp, nullable=False, server_default=NOW),
+)
+
+APPEND_ONLY = (
+    """
+    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      RAISE EXCEPTION 'events are only ever added' USING ERRCODE = 'insufficient_privilege';
+    END $$
+    """,
+    """
+    CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+    """,
+)
+for statement in APPEND_ONLY:
+    event.listen(events, "after_create", DDL(statement))  # type: ignore[no-untyped-call]  # SQLAlchemy's own gap

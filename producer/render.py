@@ -1,0 +1,180 @@
+"""Jobs and chains as people read them on a terminal, and as plain JSON for programs. Secrets are redacted in both."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from producer.ledger.reads import Event, JobRecord
+from producer.ledger.states import State
+from producer.redact import redact
+from producer.trace import trace_id_of
+
+STYLES = {
+    State.SUCCEEDED: "green",
+    State.RUNNING: "cyan",
+    State.CLAIMED: "cyan",
+    State.WAITING: "yellow",
+    State.DEGRADED: "yellow",
+    State.AWAITING_APPROVAL: "yellow",
+    State.IN_DOUBT: "bold red",
+    State.DEAD: "bold red",
+    State.FAILED: "red",
+}
+VALUE_WIDTH = 600
+PIPE_WIDTH = 160
+# What moves a terminal's cursor, repaints it or turns its text around, and what cannot be written to one.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def as_json(value: Any) -> str:
+    """Return jobs, events or lists of them as JSON text; times in ISO 8601, money as text."""
+    return json.dumps(value, default=_plain, ensure_ascii=False)
+
+
+def job_facts(record: JobRecord) -> dict[str, Any]:
+    """Return a job as plain JSON, with its trace id, secrets redacted."""
+    facts = asdict(record)
+    for name in ("input", "params", "result", "error", "reasoning"):
+        facts[name] = redact(facts[name])
+    return facts | {"trace_id": trace_id_of(record.traceparent), "age": round(record.age, 3)}
+
+
+def event_facts(event: Event) -> dict[str, Any]:
+    """Return an event as plain JSON, secrets redacted."""
+    return asdict(event) | {"data": redact(event.data)}
+
+
+def chain(request_id: str, records: Sequence[JobRecord]) -> RenderableType:
+    """Draw a request's decisions, one panel each, in the order they were made."""
+    cost = sum((r.cost_usd for r in records if r.cost_usd is not None), Decimal(0))
+    head = Text.assemble(
+        ("Decision chain ", "bold"),
+        _safe(request_id),
+        f"  {len(records)} decision{'' if len(records) == 1 else 's'}, ${cost:.6f}",
+    )
+    return Group(head, *(_decision(number, record) for number, record in enumerate(records, 1)))
+
+
+def job(record: JobRecord, events: Sequence[Event]) -> RenderableType:
+    """Draw one job with its history."""
+    history = Table("", "when", "event", "try", "worker", "what", box=None, pad_edge=False)
+    began = events[0].at if events else record.accepted_at
+    for event in events:
+        since = f"+{(event.at - began).total_seconds():.3f} s" if event.seq > 1 else f"{event.at:%H:%M:%S.%f}"[:-3]
+        what = "; ".join(f"{k} {_short(v)}" for k, v in (redact(event.data) or {}).items())
+        number = "" if event.attempt is None else str(event.attempt)
+        history.add_row(str(event.seq), since, event.kind, number, Text(_safe(event.worker or "")), Text(what))
+    return Group(_decision(None, record), _lifecycle(record), history)
+
+
+def jobs(records: Iterable[JobRecord]) -> RenderableType:
+    """Draw a table of jobs, a line each."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("id", "action", "key", "state", "waits for", "tries", "age"):
+        table.add_column(name, no_wrap=name in ("id", "state"))
+    for record in records:
+        waits = "" if record.waiting_for is None else f"{record.waiting_for} until {record.due_at:%H:%M:%S}"
+        state = Text(record.state, STYLES.get(record.state, ""))
+        tries, age = str(record.attempt), _age(record.age)
+        key = Text(_safe(record.idempotency_key))
+        table.add_row(str(record.id), record.action, key, state, waits, tries, age)
+    return table
+
+
+def console(*, error: bool = False) -> Console:
+    """Return a console as wide as the terminal; wide enough for whole ids where there is none."""
+    shown = Console(stderr=error, highlight=False)
+    return shown if shown.is_terminal else Console(stderr=error, highlight=False, width=PIPE_WIDTH)
+
+
+def _decision(number: int | None, record: JobRecord) -> RenderableType:
+    rows = Table(box=None, show_header=False, pad_edge=False)
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column(overflow="fold")
+    rows.add_row("time", f"{record.accepted_at:%Y-%m-%d %H:%M:%S.%f}"[:-3])
+    for name, value in (
+        ("agent", record.agent_id),
+        ("user", record.user_id),
+        ("input", redact(record.input)),
+        ("reasoning", redact(record.reasoning)),
+        ("params", redact(record.params)),
+        ("result", redact(record.result)),
+    ):
+        if value is not None:
+            rows.add_row(name, Text(_short(value)))  # Text: what looks like markup is somebody's words
+    if record.error is not None:
+        error = redact(record.error)
+        rows.add_row("error", Text(_short(f"{error['type']}: {error['message']}"), "red"))
+    rows.add_row("spent", _spent(record))
+    title = Text.assemble(
+        f"{number}. " if number else "", (record.action, "bold"), "  ", (record.state, STYLES.get(record.state, ""))
+    )
+    return Panel(rows, title=title, title_align="left", border_style="dim")
+
+
+def _spent(record: JobRecord) -> str:
+    attempts = f"{record.attempt} attempt{'' if record.attempt == 1 else 's'}"
+    parts = [attempts, "" if record.latency_ms is None else f"{record.latency_ms:.0f} ms"]
+    if record.tokens_in is not None:
+        parts.append(f"{record.tokens_in} + {record.tokens_out} tokens")
+        parts.append("cost unknown" if record.cost_usd is None else f"${record.cost_usd:.6f}")
+    return ", ".join(part for part in parts if part)
+
+
+def _lifecycle(record: JobRecord) -> RenderableType:
+    rows = Table(box=None, show_header=False, pad_edge=False)
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column(overflow="fold")
+    derived = " (derived: none was given)" if record.key_derived else ""
+    facts = {
+        "job": record.id,
+        "key": f"{record.idempotency_key}{derived}, asked for again {record.replays} times",
+        "request": record.request_id,
+        "trace": trace_id_of(record.traceparent),
+        "queue": f"{record.queue}, priority {record.priority}",
+        "effect": record.effect,
+        "waits for": record.waiting_for and f"{record.waiting_for}, due {record.due_at:%Y-%m-%d %H:%M:%S}",
+        "worker": record.lease_owner,
+        "crashes": record.crashes or None,
+    }
+    for name, fact in facts.items():
+        if fact is not None:
+            rows.add_row(name, Text(_safe(str(fact))))
+    return rows
+
+
+def _short(value: Any) -> str:
+    text = _safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_plain))
+    return text if len(text) <= VALUE_WIDTH else f"{text[:VALUE_WIDTH]}… ({len(text):,} characters)"
+
+
+def _safe(text: str) -> str:
+    """Write out control characters: what somebody asked for must not be able to repaint an operator's terminal."""
+    return _CONTROLS.sub(lambda match: match.group().encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID | Decimal):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
