@@ -1,0 +1,30 @@
+"""What can be done. Add a file with functions under `@action` here, or name your own modules in a setting.
+
+The names below are all that an action needs:
+
+    from tasks import Context, action
+
+    @action("crm.note", effect="keyed", key_ttl=86_400)
+    def note(customer: str, text: str, ctx: Context) -> int:
+        '''Write a note into the customer's file.'''
+"""
+
+from tasks._context import Context
+from tasks._outcomes import ActionError, Hold, Refused, Retry, Unknown
+from tasks._registry import action, load
+from tasks._spec import ActionSpec, EffectClass, InvalidAction, Policy
+
+__all__ = [
+    "ActionError",
+    "ActionSpec",
+    "Context",
+    "EffectClass",
+    "Hold",
+    "InvalidAction",
+    "Policy",
+    "Refused",
+    "Retry",
+    "Unknown",
+    "action",
+    "load",
+]

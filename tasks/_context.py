@@ -1,0 +1,92 @@
+"""What an action may know of the job it is performed for, and what it reports back beside its result."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from producer.trace import child_of, trace_id_of
+
+# A model's server may say anything; beyond these it is a mistake, and must not cost the attempt its result.
+COUNT_LIMIT = 10**12
+COST_LIMIT = 10**6
+
+
+@dataclass(slots=True)
+class Usage:
+    """What an attempt used up. None is unknown, which is not zero."""
+
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One attempt, as its action sees it. Ask for it with a parameter annotated ``Context``.
+
+    Attributes:
+        job_id: The job's id; stable over its attempts.
+        action: The action's name.
+        tenant: Whose job it is.
+        attempt: 1 for the first try.
+        request_id: The piece of work that the job belongs to.
+        user_id: On whose behalf; None where the request did not say.
+        agent_id: Who decided; None where the request did not say.
+        traceparent: The attempt's span.
+        deadline: On the process's monotonic clock: when the attempt will be cut off.
+        log: A structlog logger with all of these bound.
+    """
+
+    job_id: UUID
+    action: str
+    tenant: str
+    attempt: int
+    request_id: str
+    user_id: str | None
+    agent_id: str | None
+    traceparent: str
+    deadline: float
+    log: Any
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that the attempt belongs to, as 32 hexadecimal digits."""
+        return trace_id_of(self.traceparent)
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the attempt may still take; give it to every call that can wait."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def downstream_key(self, step: int | str = 0) -> str:
+        """Return the key to hand to the other side so that it drops repeats.
+
+        The same for every attempt at the job, since a key per attempt would make each retry a new effect.
+
+        Args:
+            step: Tells several requests of one attempt apart.
+        """
+        return f"{self.job_id}:{step}"
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers by which the other side can join this trace."""
+        return {"traceparent": child_of(self.traceparent)}
+
+    def used(
+        self, *, tokens_in: int | None = None, tokens_out: int | None = None, cost_usd: Decimal | None = None
+    ) -> None:
+        """Add to what the attempt used up; it is recorded with the outcome, good or bad.
+
+        None adds nothing; nor does what cannot be: a negative count, a cost without end.
+        """
+        if tokens_in is not None and 0 <= tokens_in < COUNT_LIMIT:
+            self.usage.tokens_in = (self.usage.tokens_in or 0) + tokens_in
+        if tokens_out is not None and 0 <= tokens_out < COUNT_LIMIT:
+            self.usage.tokens_out = (self.usage.tokens_out or 0) + tokens_out
+        if cost_usd is not None and cost_usd.is_finite() and 0 <= cost_usd < COST_LIMIT:
+            self.usage.cost_usd = (self.usage.cost_usd or Decimal(0)) + cost_usd

@@ -1,0 +1,279 @@
+"""An action as data: what its author declared, and the schemas made from its signature."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, NotRequired, Required
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from producer.canonical import canonical_json, is_finite, shown
+from producer.errors import InvalidRequest, SurefootError
+from tasks._context import Context
+
+# What pydantic raises that quotes no value; its other errors do, and so may an author's own.
+_ABOUT_TYPES = ("Unable to serialize unknown type", "Circular reference detected", "Maximum serialization depth")
+
+NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+
+
+class EffectClass(StrEnum):
+    """What an action does to the world, and so what may follow when nobody knows whether it did."""
+
+    PURE = "pure"  # nothing outside changes
+    IDEMPOTENT = "idempotent"  # doing it again changes nothing more
+    KEYED = "keyed"  # the other side drops repeats of our key, for `key_ttl`
+    VERIFIABLE = "verifiable"  # no key, but a look-up is authoritative
+    UNSAFE = "unsafe"  # neither
+
+
+class InvalidAction(SurefootError):
+    """An action was declared in a way that cannot work; it does not register."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What follows an attempt that failed. The names are Celery's.
+
+    Attributes:
+        autoretry_for: Exceptions that are tried again.
+        dont_autoretry_for: Those of them that are not.
+        max_retries: Further attempts after the first; None never gives up.
+        retry_backoff: Seconds before the first retry at most; doubles with each. True is 1, False tries at once.
+        retry_backoff_max: The longest of these delays, in seconds.
+        retry_jitter: Whether a delay is drawn evenly from 0 to that bound, so that a crowd does not return as one.
+        timeout: Seconds that one attempt may take.
+    """
+
+    autoretry_for: tuple[type[BaseException], ...] = (Exception,)
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    max_retries: int | None = 3
+    retry_backoff: float = 1.0
+    retry_backoff_max: float = 600.0
+    retry_jitter: bool = True
+    timeout: float = 60.0
+
+    def published(self) -> dict[str, Any]:
+        """Return the policy as plain JSON, exceptions by name."""
+        return {
+            "autoretry_for": [kind.__name__ for kind in self.autoretry_for],
+            "dont_autoretry_for": [kind.__name__ for kind in self.dont_autoretry_for],
+            "max_retries": self.max_retries,
+            "retry_backoff": self.retry_backoff,
+            "retry_backoff_max": self.retry_backoff_max,
+            "retry_jitter": self.retry_jitter,
+            "timeout": self.timeout,
+        }
+
+
+EffectOf = Callable[[Mapping[str, Any]], EffectClass]
+DependencyOf = Callable[[Mapping[str, Any]], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActionSpec:
+    """One action, complete.
+
+    Attributes:
+        name: Also the Celery task's name.
+        function: The author's, sync or async.
+        version: Major version; part of a request's fingerprint.
+        effect: The effect class, or a function of the params that says it.
+        key_ttl: Seconds for which the other side remembers our key; required for ``keyed``.
+        queue: The Celery queue; None is the setting's.
+        dependency: What is held when it asks for patience, or a function of the params that says it; by default the
+            name's first part.
+        description: First line of the function's docstring.
+        context_name: The parameter that receives the `Context`; None where it wants none.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    version: int
+    effect: EffectClass | EffectOf
+    key_ttl: float | None
+    queue: str | None
+    dependency: str | DependencyOf
+    policy: Policy
+    description: str
+    context_name: str | None
+    params: TypeAdapter[dict[str, Any]]
+    result: TypeAdapter[Any]
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function."""
+        return inspect.iscoroutinefunction(self.function)
+
+    def effect_of(self, params: Mapping[str, Any]) -> EffectClass:
+        """Return the effect class of the action with these params.
+
+        Raises:
+            InvalidAction: If the action's own function of the params says something else.
+        """
+        if isinstance(self.effect, EffectClass):
+            return self.effect
+        return _effect_class(self.effect(params), f"{self.name}, by its params")
+
+    def dependency_of(self, params: Mapping[str, Any]) -> str:
+        """Return what is held for everyone where it asks for patience."""
+        return self.dependency if isinstance(self.dependency, str) else str(self.dependency(params))
+
+    def arguments(self, params: Mapping[str, Any], context: Context) -> dict[str, Any]:
+        """Return the function's keyword arguments, typed as it declares them.
+
+        Raises:
+            InvalidRequest: If the params do not fit: they were accepted under an older schema.
+        """
+        try:
+            arguments = dict(self.params.validate_python(params))
+        except Exception as error:  # noqa: BLE001  an author's own validator may raise anything
+            raise InvalidRequest("params", _without_values(error, "read")) from None
+        return arguments if self.context_name is None else arguments | {self.context_name: context}
+
+    def plain_result(self, returned: Any) -> Any:
+        """Return what the function returned as plain JSON of the declared type.
+
+        Raises:
+            InvalidRequest: Naming ``result``, if it is of another type or cannot be JSON.
+        """
+        try:
+            typed = self.result.validate_python(returned)
+            plain = self.result.dump_python(typed, mode="json", warnings="error")
+            finite = is_finite(self.result.dump_python(typed))
+        except Exception as error:  # noqa: BLE001  an author's own validator may raise anything
+            raise InvalidRequest("result", _without_values(error, "written as JSON")) from None
+        if not finite:  # pydantic writes these as null, and a result must not change on its way to the ledger
+            raise InvalidRequest("result", "holds NaN or an infinity, which is not a JSON number; use null or text")
+        canonical_json(plain, where="result")
+        return plain
+
+
+def make_spec(function: Callable[..., Any], declared: Mapping[str, Any], policy: Policy) -> ActionSpec:
+    """Read an action's signature and check its declaration.
+
+    Raises:
+        InvalidAction: Saying which function, what is wrong, and what to write instead.
+    """
+    name, effect = declared["name"], declared["effect"]
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InvalidAction(f"{name!r} ({_place(function)}) is not an action's name; write one such as 'email.send'")
+    effect = effect if callable(effect) else _effect_class(effect, name)
+    if effect is EffectClass.KEYED and not declared["key_ttl"]:
+        raise InvalidAction(f"{name} is keyed; declare key_ttl=, the seconds for which the other side remembers a key")
+    _check_numbers(name, declared, policy)
+    _check_exceptions(name, policy)
+    hints = _hints(function, name)
+    returns = hints.pop("return")
+    context_name = _context_name(hints, name)
+    return ActionSpec(
+        name=name,
+        function=function,
+        version=declared["version"],
+        effect=effect,
+        key_ttl=declared["key_ttl"],
+        queue=declared["queue"],
+        dependency=declared["dependency"] or name.partition(".")[0],
+        policy=policy,
+        description=(inspect.getdoc(function) or "").partition("\n")[0],
+        context_name=context_name,
+        params=_adapter(_params_type(function, name, hints, context_name), name, mode="validation"),
+        result=_adapter(returns, name, mode="serialization"),
+    )
+
+
+def _check_numbers(name: str, declared: Mapping[str, Any], policy: Policy) -> None:
+    from_zero = {word: getattr(policy, word) for word in ("max_retries", "retry_backoff", "retry_backoff_max")}
+    above_zero = {"timeout": policy.timeout, "version": declared["version"], "key_ttl": declared["key_ttl"]}
+    for word, number in (from_zero | above_zero).items():
+        if number is None:
+            continue
+        if not 0 <= number < math.inf or (word in above_zero and not number):
+            raise InvalidAction(
+                f"{name}: {word}={number!r} must be {'more than 0' if word in above_zero else '0 or more'}"
+            )
+
+
+def _check_exceptions(name: str, policy: Policy) -> None:
+    for word in ("autoretry_for", "dont_autoretry_for"):
+        kinds = getattr(policy, word)
+        if not isinstance(kinds, tuple) or not all(isinstance(k, type) and issubclass(k, BaseException) for k in kinds):
+            raise InvalidAction(f"{name}: {word}={kinds!r} must be a tuple of exceptions, such as (TimeoutError,)")
+
+
+def _effect_class(effect: Any, name: str) -> EffectClass:
+    try:
+        return EffectClass(effect)
+    except ValueError:
+        raise InvalidAction(f"{name}: effect={shown(effect)} is none of {', '.join(EffectClass)}") from None
+
+
+def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise InvalidAction(
+            f"{name} ({_place(function)}): there is no {error.name!r} to make its schema from;"
+            " types are imported for good, not under TYPE_CHECKING"
+        ) from error
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidAction(f"{name} ({_place(function)}) yields; an action returns one result")
+    parameters = inspect.signature(function).parameters.values()
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise InvalidAction(f"{name}: {parameter} cannot be given by name; declare each parameter")
+    untyped = [p.name for p in parameters if p.name not in hints] + ([] if "return" in hints else ["return"])
+    if untyped:
+        raise InvalidAction(
+            f"{name} ({_place(function)}) needs a type for {', '.join(untyped)}: its schema is made from them"
+        )
+    return hints
+
+
+def _context_name(hints: Mapping[str, Any], name: str) -> str | None:
+    names = [p for p, kind in hints.items() if kind is Context]
+    around = [p for p, kind in hints.items() if Context in typing.get_args(kind)]
+    if around or len(names) > 1:
+        raise InvalidAction(f"{name}: declare one parameter as Context, alone; not {', '.join(around or names)}")
+    return names[0] if names else None
+
+
+def _params_type(function: Callable[..., Any], name: str, hints: Mapping[str, Any], context_name: str | None) -> Any:
+    """Make a type of the parameters by name. A TypedDict, not a model: a parameter may be called ``json``."""
+    defaults = {p.name: p.default for p in inspect.signature(function).parameters.values()}
+    fields = {
+        n: Required[kind] if defaults[n] is inspect.Parameter.empty else NotRequired[kind]
+        for n, kind in hints.items()
+        if n != context_name
+    }
+    return with_config(ConfigDict(extra="forbid"))(TypedDict(f"{name} params", fields))  # type: ignore[operator]
+
+
+def _adapter(kind: Any, name: str, *, mode: Literal["validation", "serialization"]) -> TypeAdapter[Any]:
+    """Make a validator, and its schema once: a worker publishes it, which would be late to find that it cannot."""
+    try:
+        adapter = TypeAdapter(kind)
+        adapter.json_schema(mode=mode)
+    except PydanticUserError as error:
+        why = error.message.partition("\n")[0]
+        raise InvalidAction(f"{name}: one of its types has no JSON schema: {why}") from error
+    return adapter
+
+
+def _without_values(error: Exception, what_failed: str) -> str:
+    """Word pydantic's findings by path and kind; its own text quotes the input, which may hold secrets."""
+    if not isinstance(error, ValidationError):
+        return f"cannot be {what_failed}: {error if str(error).startswith(_ABOUT_TYPES) else type(error).__name__}"
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in found[:5])
+
+
+def _place(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
