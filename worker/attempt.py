@@ -1,0 +1,101 @@
+"""One attempt as data: what was claimed, what is intended, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from producer.ledger.states import MOVES, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a job, as it was claimed.
+
+    Attributes:
+        fence: Every write for this attempt names it; a job that has moved on has another.
+        number: 1 for the first try.
+        maybe_happened: Whether an earlier attempt may have had its effect.
+        cancel_requested: Whether somebody asked the job to stop.
+        deadline_left: Seconds until the job's deadline; None where it has none.
+        repeat_left: Seconds for which repeating the effect is safe; None where always, or not yet intended.
+    """
+
+    job_id: UUID
+    tenant: str
+    action: str
+    params: Mapping[str, Any]
+    fence: int
+    number: int
+    queue: str
+    priority: int
+    traceparent: str
+    request_id: str
+    user_id: str | None
+    agent_id: str | None
+    maybe_happened: bool
+    cancel_requested: bool
+    deadline_left: float | None
+    repeat_left: float | None
+    intended_before: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """That an attempt is about to touch the world.
+
+    Attributes:
+        effect: The effect class of this action with these params.
+        repeat_seconds: For how long from the first intent a repeat is safe; None is for ever.
+        data: What the event says: the downstream key, the timeout.
+    """
+
+    job_id: UUID
+    fence: int
+    effect: str
+    repeat_seconds: float | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How an attempt ended, as it will be written.
+
+    Attributes:
+        was: The state that it moves the job from, ``claimed`` or ``running``.
+        becomes: The state that it moves the job to.
+        waiting_for: Set where it becomes ``waiting``.
+        delay: Seconds until the job is due again; None unless it becomes ``waiting``.
+        rings: Whether this process will ring the job when it is due; else the relay does, without waiting longer.
+        unspent: 1 where the attempt does not count: a hold after the intent.
+        maybe_happened: Whether the effect may have happened by now and nobody can say.
+        kind: The event's.
+        data: The event's, plain JSON.
+    """
+
+    job_id: UUID
+    fence: int
+    attempt: int
+    was: State
+    becomes: State
+    kind: str
+    waiting_for: str | None = None
+    delay: float | None = None
+    rings: bool = True
+    unspent: int = 0
+    maybe_happened: bool = False
+    result: Any = None
+    error: Mapping[str, Any] | None = None
+    latency_ms: float | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: Decimal | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a move that the table of states does not know: it would be a bug here, not a state of the world."""
+        if self.becomes not in MOVES[self.was]:
+            raise ValueError(f"a job cannot go from {self.was} to {self.becomes}")

@@ -1,0 +1,116 @@
+"""Celery's AsyncResult, answered from the ledger. Read-only: the runner writes outcomes, in the job's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from celery import states
+from celery.backends.base import BaseBackend, SyncBackendMixin
+from sqlalchemy import Engine
+
+from producer.errors import JobFailed
+from producer.ledger import reads
+from producer.ledger.engine import open_engine, retrying
+from producer.ledger.states import State
+from worker.settings import WorkerSettings
+
+CONNECTIONS = 2
+POLL_SECONDS = 0.02
+
+# Celery has fewer states. Those that have no counterpart keep our name, and are not ready: `get` waits on.
+CELERY_STATES: Mapping[State, str] = MappingProxyType(
+    {
+        State.AWAITING_APPROVAL: "AWAITING_APPROVAL",
+        State.QUEUED: states.PENDING,
+        State.WAITING: states.RETRY,
+        State.CLAIMED: states.STARTED,
+        State.RUNNING: states.STARTED,
+        State.IN_DOUBT: "IN_DOUBT",
+        State.SUCCEEDED: states.SUCCESS,
+        State.DEGRADED: states.FAILURE,  # a fallback must never be taken for the result
+        State.FAILED: states.FAILURE,
+        State.DEAD: states.FAILURE,
+        State.CANCELLED: states.REVOKED,
+        State.REJECTED: states.REVOKED,
+        State.EXPIRED: states.REVOKED,
+    }
+)
+
+
+class LedgerBackend(BaseBackend, SyncBackendMixin):
+    """A result backend that looks and never writes."""
+
+    supports_autoexpire = True  # what is kept and for how long is the ledger's business
+    persistent = True
+    subpolling_interval = POLL_SECONDS
+    _cache: dict[str, dict[str, Any]]  # Celery's, bounded
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        """Connect nothing yet; where to is a setting, not part of Celery's URL, so that no log shows it."""
+        super().__init__(app, **options | {"url": None})
+        self.thread_safe = True  # else Celery makes one per thread, each with its own connections
+        self._engine: Engine | None = None
+        self._settings = WorkerSettings.from_env()
+
+    def store_result(self, task_id: str, result: Any, state: str, *_: Any, **_options: Any) -> Any:  # noqa: ARG002
+        """Write nothing. What Celery knows of a task that died, the lease and the rescue will find out truly."""
+        return result
+
+    def get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        """Read a job as Celery describes a task; one that is not there is PENDING, as Celery has it."""
+        record = self._read(task_id)
+        if record is None:
+            return {"task_id": task_id, "status": states.PENDING, "result": None, "traceback": None, "children": []}
+        error = record.error or {}
+        status = CELERY_STATES[record.state]
+        ended_badly = status in states.EXCEPTION_STATES
+        failure = JobFailed(record.id, record.state, record.error and {k: error[k] for k in ("type", "message")})
+        return {
+            "task_id": task_id,
+            "status": status,
+            "result": failure if ended_badly else record.result,
+            "traceback": error.get("traceback"),
+            "children": [],
+            "date_done": record.finished_at,
+            "name": record.action,
+        }
+
+    _get_task_meta_for = get_task_meta_for
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002  Celery's signature
+        """Read a job, from the cache where Celery asked for it and it has ended."""
+        if cache and task_id in self._cache:
+            return self._cache[task_id]
+        meta = self.get_task_meta_for(task_id)
+        if cache and meta["status"] in states.READY_STATES:
+            self._cache[task_id] = meta
+        return meta
+
+    def _forget(self, task_id: str) -> None:
+        self._cache.pop(task_id, None)  # the ledger is the record; only what we remembered goes
+
+    def ensure_chords_allowed(self) -> None:
+        """Refuse: fan-out belongs into the ledger, where it survives.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("Surefoot has no chords; enqueue follow-up jobs instead")
+
+    def _read(self, task_id: str) -> reads.JobRecord | None:
+        try:
+            job_id = UUID(task_id)
+        except ValueError:
+            return None
+        if self._engine is None:
+            self._engine = open_engine(self._settings.database_url, connections=CONNECTIONS, name="surefoot-results")
+        engine = self._engine
+
+        def once() -> reads.JobRecord | None:
+            with engine.connect() as connection:
+                return reads.job_by_id(connection, self._settings.tenant, job_id)
+
+        return retrying(once)

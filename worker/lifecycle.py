@@ -1,0 +1,123 @@
+"""What a worker does beside performing: when it starts, when it stops, and when Celery hands it something odd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from celery import signals
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from producer.ledger.migrate import head_revision, revision_of
+from tasks import ActionSpec
+from worker.log import configure, log
+
+PUBLISH = text("""
+INSERT INTO actions (name, version, effect, queue, description, params_schema, result_schema, policy)
+SELECT name, version, effect, queue, description, params_schema, result_schema, policy
+FROM json_to_recordset(CAST(:actions AS json)) AS a(name text, version int, effect text, queue text, description text,
+  params_schema json, result_schema json, policy json)
+ORDER BY name
+ON CONFLICT (name) DO UPDATE SET version = excluded.version, effect = excluded.effect, queue = excluded.queue,
+  description = excluded.description, params_schema = excluded.params_schema, result_schema = excluded.result_schema,
+  policy = excluded.policy, published_at = clock_timestamp()
+WHERE actions.version <= excluded.version
+""")
+
+
+def publish(connection: Connection, actions: list[ActionSpec]) -> None:
+    """Tell producers what there is. An older version of an action never replaces a newer one's word."""
+    connection.execute(PUBLISH, {"actions": json.dumps([_published(spec) for spec in actions])})
+
+
+def _published(spec: ActionSpec) -> dict[str, Any]:
+    dependency = spec.dependency if isinstance(spec.dependency, str) else "by params"
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "effect": spec.effect if isinstance(spec.effect, str) else "by params",
+        "queue": spec.queue,
+        "description": spec.description,
+        "params_schema": spec.params.json_schema(),
+        "result_schema": spec.result.json_schema(mode="serialization"),
+        "policy": spec.policy.published() | {"key_ttl": spec.key_ttl, "dependency": dependency},
+    }
+
+
+@signals.setup_logging.connect(weak=False)
+def _set_up_logging(**_: Any) -> None:
+    from worker.app import settings  # noqa: PLC0415  the app imports this module
+
+    configure(settings.log, settings.log_level)
+
+
+def _or_not_at_all(step: Callable[[], None]) -> Callable[..., None]:
+    """Make a step of the start one without which the worker ends, so that its supervisor starts it anew.
+
+    Celery logs what a signal's receiver raises and goes on: a worker without its relay would look healthy for good.
+    """
+
+    @wraps(step)
+    def run(**_: Any) -> None:
+        try:
+            step()
+        except Exception as error:
+            log.error("worker.not_started", step=step.__name__.strip("_"), error=str(error), exc_info=True)
+            raise SystemExit(1) from error
+
+    return run
+
+
+# Celery asks for the logging only later; what refuses to start must be able to say so.
+signals.worker_init.connect(_set_up_logging, weak=False)
+
+
+@signals.worker_init.connect(weak=False)
+@_or_not_at_all
+def _refuse_a_wrong_start() -> None:
+    """Stop before the first job where the settings or the schema cannot work, with the command that mends it."""
+    from worker.app import actions, parts, settings  # noqa: PLC0415  the app imports this module
+
+    for error in settings.errors():
+        log.error("settings.refused", error=error)
+        raise SystemExit(error)
+    for warning in settings.warnings(max(spec.policy.timeout for spec in actions.values())):
+        log.warning("settings.doubtful", warning=warning)
+    revision, head = revision_of(parts().engine), head_revision()
+    if revision is None or revision < head:
+        message = f"the ledger's schema is {revision or 'not there'}, this worker needs {head}: run surefoot migrate"
+        log.error("schema.behind", revision=revision, needed=head)
+        raise SystemExit(message)
+
+
+@signals.worker_ready.connect(weak=False)
+@_or_not_at_all
+def _start() -> None:
+    from worker.app import actions, parts  # noqa: PLC0415  the app imports this module
+
+    with parts().engine.connect() as connection:
+        publish(connection, list(actions.values()))
+    parts().relay.start()
+    log.info("worker.started", actions=len(actions))
+
+
+@signals.worker_shutting_down.connect(weak=False)
+def _stop(sig: str = "", how: str = "", **_: Any) -> None:
+    from worker.app import parts  # noqa: PLC0415  the app imports this module
+
+    log.info("worker.stopping", signal=sig, how=how)
+    parts().relay.stop()
+
+
+@signals.task_unknown.connect(weak=False)
+def _unknown(name: str = "", id: str = "", **_: Any) -> None:  # noqa: A002  Celery's keyword
+    # A rolling deploy is the usual cause. The job stays queued, and the relay rings it again later.
+    log.error("ring.unknown_action", action=name, job_id=id)
+
+
+@signals.task_rejected.connect(weak=False)
+def _rejected(message: Any = None, **_: Any) -> None:
+    log.error("ring.undecodable", content_type=getattr(message, "content_type", None))

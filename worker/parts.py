@@ -1,0 +1,72 @@
+"""Everything one worker process works with, put together in one place."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from celery import Celery
+from sqlalchemy import Engine
+
+from producer.ledger.engine import open_engine
+from producer.ring import Bell
+from tasks import ActionSpec
+from worker.breaker import Holds
+from worker.leases import Leases
+from worker.perform import Performer
+from worker.relay import Relay
+from worker.rescue import rescue
+from worker.runner import Runner
+from worker.settings import WorkerSettings
+from worker.timer import RingTimer
+from worker.writer import Writer
+
+# Two for the steps of attempts, or one for the relay where no attempts run; and one that only renewals use.
+CONNECTIONS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of this process; a forked child makes its own."""
+
+    engine: Engine
+    bell: Bell
+    runner: Runner
+    relay: Relay
+
+
+def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: Celery) -> Parts:
+    """Make the parts. Nothing connects and no thread starts before it is needed."""
+    worker = worker_name()
+    engine = open_engine(settings.database_url, connections=CONNECTIONS, name=worker[:63])
+    bell = Bell(settings.redis_url, timeout_seconds=settings.ring_timeout_seconds, app=app)
+    runner = Runner(
+        actions=actions,
+        writer=Writer(engine, worker=worker, lease_seconds=settings.lease_seconds),
+        leases=Leases(
+            open_engine(settings.database_url, connections=1, name=f"{worker[:56]} lease"),
+            lease_seconds=settings.lease_seconds,
+            renew_seconds=settings.renew_seconds,
+        ),
+        holds=Holds(settings.redis_url),
+        performer=Performer(),
+        timer=RingTimer(bell),
+        jitter=random.random,
+    )
+    relay = Relay(
+        engine,
+        bell,
+        worker=worker,
+        every_seconds=settings.relay_seconds,
+        rescue=partial(rescue, worker=worker, crash_cap=settings.crash_cap),
+    )
+    return Parts(engine, bell, runner, relay)
+
+
+def worker_name() -> str:
+    """Return a name that no other living process has: the host's and the process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"

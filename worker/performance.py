@@ -1,0 +1,127 @@
+"""One attempt under way: what was claimed, what has come of it so far, and what the ledger is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from producer.ledger.states import State
+from producer.ring import Ring
+from tasks import ActionSpec, Context, EffectClass
+from tasks._outcomes import Outcome
+from worker.attempt import Attempt, Intent, Settlement
+from worker.log import AUTHORS_LOG
+from worker.retry import Situation, Verdict, repeat_seconds
+from worker.timer import LONGEST_SECONDS
+
+# An attempt that ends its job is an event of the job's new state; one that does not says why it waits.
+EVENT_KINDS = {"retry": "attempt_failed", "rate": "held"}
+
+
+@dataclass(slots=True)
+class Performance:
+    """Filled in step by step by the runner.
+
+    Attributes:
+        began: On the monotonic clock, when the claim left.
+        effect: The effect class of the action with these params; set by the check.
+        dependency: What is held where it asks for patience; set by the check.
+        arguments: The function's, typed; set by the check.
+        intended: On the monotonic clock, when the intent was granted; None before.
+        outcome: What the action brought; None before it was performed.
+    """
+
+    attempt: Attempt
+    spec: ActionSpec
+    context: Context
+    began: float
+    effect: EffectClass = EffectClass.UNSAFE
+    dependency: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    intended: float | None = None
+    outcome: Outcome | None = None
+
+    def verdict(self, state: State, why: str, **more: Any) -> Verdict:
+        """End or park the job before its intent; in doubt, where an earlier attempt may have had its effect."""
+        doubtful = self.attempt.maybe_happened
+        becomes = State.IN_DOUBT if doubtful and state is not State.WAITING else state
+        return Verdict(state=becomes, why=why, maybe_happened=doubtful, **more)
+
+    def intent(self) -> Intent:
+        """Return what is about to happen."""
+        return Intent(
+            job_id=self.attempt.job_id,
+            fence=self.attempt.fence,
+            effect=self.effect,
+            repeat_seconds=repeat_seconds(self.effect, self.spec.key_ttl),
+            data={
+                "effect": self.effect,
+                "downstream_key": self.context.downstream_key(),
+                "timeout": round(self.context.seconds_left, 3),
+            },
+        )
+
+    def situation(self, now: float) -> Situation:
+        """Return what `decide` needs to know, at `now` on the monotonic clock."""
+        attempt, elapsed = self.attempt, now - self.began
+        left = attempt.repeat_left if attempt.intended_before else repeat_seconds(self.effect, self.spec.key_ttl)
+        return Situation(
+            effect=self.effect,
+            number=attempt.number,
+            maybe_happened=attempt.maybe_happened,
+            repeat_left=None if left is None else left - elapsed,
+            deadline_left=None if attempt.deadline_left is None else attempt.deadline_left - elapsed,
+        )
+
+    def settlement(self, verdict: Verdict, now: float) -> Settlement:
+        """Return how the attempt ended, as it will be written."""
+        usage = self.context.usage
+        return Settlement(
+            job_id=self.attempt.job_id,
+            fence=self.attempt.fence,
+            attempt=self.attempt.number,
+            was=State.CLAIMED if self.intended is None else State.RUNNING,
+            becomes=verdict.state,
+            kind=EVENT_KINDS.get(verdict.waiting_for or "", verdict.state),
+            waiting_for=verdict.waiting_for,
+            delay=verdict.delay,
+            rings=verdict.delay is not None and verdict.delay <= LONGEST_SECONDS,
+            unspent=verdict.unspent,
+            maybe_happened=verdict.maybe_happened,
+            result=verdict.result,
+            error=verdict.error,
+            latency_ms=None if self.intended is None else round((now - self.intended) * 1000, 3),
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            cost_usd=usage.cost_usd,
+            data=_event_data(verdict),
+        )
+
+    def ring(self) -> Ring:
+        """Return the ring that wakes a worker for this job again."""
+        job = self.attempt
+        return Ring(job.job_id, job.action, job.queue, job.priority, job.traceparent, job.request_id)
+
+
+def begin(attempt: Attempt, spec: ActionSpec, traceparent: str, began: float) -> Performance:
+    """Make an attempt's context; decides nothing."""
+    allowed = [spec.policy.timeout] + ([] if attempt.deadline_left is None else [attempt.deadline_left])
+    context = Context(
+        job_id=attempt.job_id,
+        action=attempt.action,
+        tenant=attempt.tenant,
+        attempt=attempt.number,
+        request_id=attempt.request_id,
+        user_id=attempt.user_id,
+        agent_id=attempt.agent_id,
+        traceparent=traceparent,
+        deadline=began + min(allowed),
+        log=AUTHORS_LOG,
+    )
+    return Performance(attempt, spec, context, began)
+
+
+def _event_data(verdict: Verdict) -> dict[str, Any]:
+    error = verdict.error and {k: verdict.error[k] for k in ("type", "message")}
+    facts = {"why": verdict.why, "delay": verdict.delay, "waiting_for": verdict.waiting_for, "error": error}
+    return {name: fact for name, fact in facts.items() if fact is not None}

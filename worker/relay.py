@@ -1,0 +1,156 @@
+"""The relay: rings every due job that nobody rang, in every worker, without a leader.
+
+An accepted job is safe once it is in the ledger; this is what makes it happen all the same when the producer died
+before ringing, when Redis lost the ring, or when the worker that would have rung a retry is gone. It also expires
+jobs whose deadline has passed.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Engine, text
+from sqlalchemy.engine import Connection
+
+from producer.client import WAKE_CHANNEL
+from producer.ledger.accept import RING_PATIENCE_SECONDS
+from producer.ledger.states import RINGABLE, State, in_sql
+from producer.ring import Bell, Ring
+from worker.log import log
+
+BATCH = 500
+# A ring that waits behind others is not lost. Only after this long is one repeated into a queue that is not empty.
+CROWDED_SECONDS = 900.0
+LONGEST_LOOK_SECONDS = 60.0
+AWAY_PAUSE_SECONDS = 1.0
+
+# ring_at is when to look at a job next. At or before due_at: nobody has promised to ring it. After that somebody did,
+# and looking again backs off with the job's age, so that a long backlog is not rung over and over.
+DUE = text(f"""
+WITH due AS (
+  SELECT id, ring_at <= due_at AS fresh FROM jobs
+  WHERE state IN ({in_sql(RINGABLE)}) AND ring_at <= clock_timestamp()
+  ORDER BY ring_at LIMIT :batch FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs j SET ring_at = clock_timestamp() + least(make_interval(secs => :longest),
+                              greatest(make_interval(secs => :patience), clock_timestamp() - j.due_at))
+FROM due, decisions d
+WHERE j.id = due.id AND d.job_id = j.id
+RETURNING j.id, j.action, j.queue, j.priority, j.traceparent, d.request_id,
+  due.fresh, extract(epoch FROM clock_timestamp() - j.due_at) AS late
+""")
+
+SOON = text(f"""
+UPDATE jobs SET ring_at = least(ring_at, clock_timestamp() + make_interval(secs => :patience))
+WHERE id = ANY(:ids) AND state IN ({in_sql(RINGABLE)})
+""")
+
+EXPIRE = text(f"""
+WITH due AS (
+  SELECT id FROM jobs
+  WHERE state IN ({in_sql(RINGABLE)}) AND deadline_at IS NOT NULL AND deadline_at <= clock_timestamp()
+  ORDER BY deadline_at LIMIT :batch FOR UPDATE SKIP LOCKED
+), expired AS (
+  UPDATE jobs j SET state = CASE WHEN maybe_happened THEN '{State.IN_DOUBT}' ELSE '{State.EXPIRED}' END,
+    waiting_for = NULL, finished_at = CASE WHEN NOT maybe_happened THEN clock_timestamp() END, last_seq = last_seq + 1
+  FROM due WHERE j.id = due.id
+  RETURNING j.id, j.last_seq, j.state, j.deadline_at
+)
+INSERT INTO events (job_id, seq, kind, worker, data)
+SELECT id, last_seq, state, :worker, json_build_object('why', 'deadline passed', 'deadline', deadline_at) FROM expired
+""")
+
+
+class Relay:
+    """One thread of a worker's main process. It wakes once a second, and at once when the database says so."""
+
+    def __init__(
+        self, engine: Engine, bell: Bell, *, worker: str, every_seconds: float, rescue: Callable[[Connection], int]
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            engine: One connection of it is held for good, to be woken over.
+            bell: Rings what is due.
+            worker: Named in the events.
+            every_seconds: The longest time between two looks.
+            rescue: Takes over expired leases; returns how many jobs it moved.
+        """
+        self._engine, self._bell, self._worker = engine, bell, worker
+        self._every, self._rescue = every_seconds, rescue
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    def start(self) -> None:
+        """Start looking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop within one look; safe to call twice, and before `start`."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(self._every + AWAY_PAUSE_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._engine.connect() as connection:
+                    self._look_until_lost(connection)
+            except Exception as error:  # noqa: BLE001  a relay that died of anything would be missed by nobody
+                # Not SQLAlchemy's errors alone: the driver's own come up while it listens.
+                log.warning("relay.ledger_unreachable", error=str(error), pause_seconds=AWAY_PAUSE_SECONDS)
+                self._stopping.wait(AWAY_PAUSE_SECONDS)
+
+    def _look_until_lost(self, connection: Connection) -> None:
+        connection.exec_driver_sql(f"LISTEN {WAKE_CHANNEL}")
+        while not self._stopping.is_set():
+            moved = self._look(connection)
+            if moved < BATCH:
+                _wait_for_wake(connection, self._every)
+
+    def _look(self, connection: Connection) -> int:
+        """Do one round of each duty, in bounded batches; return the largest number of jobs that one moved."""
+        expired = connection.execute(EXPIRE, {"batch": BATCH, "worker": self._worker}).rowcount
+        rescued = self._rescue(connection)
+        return max(expired, rescued, self._ring_due(connection))
+
+    def _ring_due(self, connection: Connection) -> int:
+        limits = {"batch": BATCH, "longest": LONGEST_LOOK_SECONDS, "patience": RING_PATIENCE_SECONDS}
+        due = connection.execute(DUE, limits).all()
+        lost = self._lost_in(sorted({row.queue for row in due if not row.fresh}))
+        rings = [_ring(r) for r in due if r.fresh or r.queue in lost or _overlong(float(r.late))]
+        if rings:
+            rung = self._bell.ring(rings)
+            log.info("relay.rang", jobs=rung, of=len(rings))
+            unrung = [ring.job_id for ring in rings[rung:]]
+            connection.execute(SOON, {"ids": unrung, "patience": RING_PATIENCE_SECONDS})
+        return len(due)
+
+    def _lost_in(self, queues: list[str]) -> set[str]:
+        """Return those queues in which nothing waits: what should have been rung there by now got lost."""
+        try:
+            return {queue for queue in queues if self._bell.depth(queue) == 0}
+        except Exception as error:  # noqa: BLE001  a broker that is away: the next look asks again
+            log.warning("relay.broker_unreachable", error=str(error))
+            return set()
+
+
+def _wait_for_wake(connection: Connection, seconds: float) -> None:
+    raw: Any = connection.connection.dbapi_connection
+    poller = select.poll()  # select() knows only the first 1,024 files of a process
+    poller.register(raw.fileno(), select.POLLIN)
+    if poller.poll(seconds * 1000):
+        raw.poll()  # raises if the connection is gone
+        raw.notifies.clear()
+
+
+def _overlong(late: float) -> bool:
+    """Whether a job in a queue that never empties is rung again at this look: about once in a quarter of an hour."""
+    return late > CROWDED_SECONDS and late % CROWDED_SECONDS < LONGEST_LOOK_SECONDS
+
+
+def _ring(row: Any) -> Ring:
+    return Ring(row.id, row.action, row.queue, row.priority, row.traceparent, row.request_id)
