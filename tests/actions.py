@@ -1,0 +1,157 @@
+"""Actions for the tests, loaded by their workers as a user's own module would be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import BaseModel
+
+from producer.trace import current_traceparent
+from tasks import Context, Hold, Refused, Retry, Unknown, action
+
+
+class Total(BaseModel):
+    """A typed result."""
+
+    total: int
+
+
+@action("test.add", effect="pure")
+def add(a: int, b: int) -> Total:
+    """Add two numbers."""
+    return Total(total=a + b)
+
+
+@action("test.fail", effect="pure", max_retries=3, retry_backoff=0.05)
+def fail(times: int, ctx: Context, message: str = "not yet") -> int:
+    """Fail the first attempts; return the number of the one that did not."""
+    if ctx.attempt <= times:
+        raise Retry(message)
+    return ctx.attempt
+
+
+@action("test.fail_async", effect="pure", max_retries=3, retry_backoff=0.05)
+async def fail_async(times: int, ctx: Context) -> int:
+    """Fail the first attempts, as a coroutine."""
+    await asyncio.sleep(0)
+    if ctx.attempt <= times:
+        raise ValueError(f"attempt {ctx.attempt} of {times} to fail")
+    return ctx.attempt
+
+
+@action("test.raise", effect="pure", max_retries=0)
+def raise_(kind: str) -> int:
+    """Raise what is named."""
+    kinds: dict[str, BaseException] = {
+        "refused": Refused("no, and that is final"),
+        "unknown": Unknown("the line went dead"),
+        "hold": Hold("too many", after=0.05),
+        "exit": SystemExit(3),
+        "interrupt": KeyboardInterrupt(),
+        "cancelled": asyncio.CancelledError(),
+        "secret": ValueError("password=hunter2secret and Bearer abcdef0123456789"),
+        "recursion": RecursionError("too deep"),
+    }
+    raise kinds[kind]
+
+
+@action("test.hold", effect="pure", max_retries=0, dependency="patience")
+def hold(times: int, log: str, ctx: Context) -> int:
+    """Ask for patience the first times; the log's lines count the calls, since a hold spends no attempt."""
+    calls = _append(log, ctx)
+    if calls <= times:
+        raise Hold("too many requests", after=0.1)
+    return calls
+
+
+@action("test.effect", effect="unsafe")
+def effect(log: str, ctx: Context, wait_for: str | None = None) -> int:
+    """Leave a line behind; then wait for a file, if one is named."""
+    calls = _append(log, ctx)
+    while wait_for is not None and not Path(wait_for).exists():
+        time.sleep(0.01)
+    return calls
+
+
+@action("test.keyed", effect="keyed", key_ttl=3600, retry_backoff=0.05)
+def keyed(log: str, ctx: Context, *, die: bool = False) -> int:
+    """Leave a line behind with the downstream key; die after the first, if asked to."""
+    calls = _append(log, ctx)
+    if die and calls == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return calls
+
+
+@action("test.unsafe_unknown", effect="unsafe")
+def unsafe_unknown() -> int:
+    """Vanish without a word after the effect may have happened."""
+    raise Unknown("no answer")
+
+
+@action("test.slow", effect="pure", timeout=0.3, max_retries=0)
+async def slow(seconds: float) -> str:
+    """Take longer than allowed."""
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@action("test.slow_sync", effect="pure", timeout=0.3, max_retries=0)
+def slow_sync(seconds: float) -> str:
+    """Take longer than allowed, in a thread."""
+    time.sleep(seconds)
+    return "done"
+
+
+@action("test.lie", effect="pure", max_retries=1, retry_backoff=0.01)
+def lie() -> int:
+    """Return what the declared type refuses."""
+    return "not a number"  # type: ignore[return-value]  # the point
+
+
+@action("test.lie_unsafe", effect="unsafe")
+def lie_unsafe() -> int:
+    """Return what the declared type refuses, after an effect."""
+    return "not a number"  # type: ignore[return-value]  # the point
+
+
+@action("test.unwritable", effect="pure", max_retries=0)
+def unwritable() -> Any:
+    """Return what JSON cannot hold."""
+    return float("nan")
+
+
+@action("test.trace", effect="pure")
+async def trace(ctx: Context) -> dict[str, str]:
+    """Return what the attempt knows of its trace."""
+    ctx.log.info("test.traced")
+    bound = structlog.contextvars.get_contextvars()
+    return {**bound, "attempt": str(bound["attempt"]), "current": current_traceparent.get(), **ctx.headers()}
+
+
+@action("test.trace_sync", effect="pure")
+def trace_sync(ctx: Context) -> dict[str, str]:
+    """Return what the attempt knows of its trace, from a thread."""
+    bound = structlog.contextvars.get_contextvars()
+    return {**bound, "attempt": str(bound["attempt"]), "current": current_traceparent.get(), **ctx.headers()}
+
+
+@action("test.python", effect="pure")
+def python() -> str:
+    """Return the interpreter's version."""
+    return sys.version
+
+
+def _append(log: str, ctx: Context) -> int:
+    """Add a line to the log and return how many this job has by now."""
+    line = {"job": str(ctx.job_id), "key": ctx.downstream_key(), "attempt": ctx.attempt, "pid": os.getpid()}
+    with Path(log).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    return sum(json.loads(each)["job"] == str(ctx.job_id) for each in Path(log).read_text().splitlines())

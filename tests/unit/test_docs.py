@@ -1,0 +1,78 @@
+"""docs/reference.md says what is: every log event, every setting and every exit status, and no other."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from click.testing import CliRunner
+
+from producer import cli
+from producer.settings import PREFIX, Settings
+from tests.unit.log_events import logged_events
+from tests.unit.markdown import tables
+from worker import cli as worker_cli
+from worker.settings import WorkerSettings
+
+LOG_EVENTS, SETTINGS, EXITS = tables("reference.md")
+
+LOGGED = logged_events()
+# What the actions that come with Surefoot read; they have no dataclass, since each is read where it is needed.
+OF_ACTIONS = {"SUREFOOT_SMTP_URL": "required", "SUREFOOT_PRICES_FILE": "none"}
+
+
+def test_every_event_that_is_logged_is_listed_and_no_other_once_and_in_order() -> None:
+    assert [row["event"] for row in LOG_EVENTS] == sorted(LOGGED)
+
+
+@pytest.mark.parametrize("row", LOG_EVENTS, ids=lambda row: row["event"])
+def test_an_event_is_listed_with_the_levels_and_keys_that_it_is_logged_with(row: dict[str, str]) -> None:
+    event = LOGGED[row["event"]]
+    assert set(row["level"].split(", ")) == event.levels
+    assert set(row["keys"].split(", ")) == event.keys
+
+
+def shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default) or "none"
+    return f"{default:g}" if isinstance(default, float) else str(default) or "required"
+
+
+def test_every_setting_is_listed_with_its_default_in_order_and_no_other() -> None:
+    expected = {PREFIX + field.name.upper(): shown(field.default) for field in fields(WorkerSettings)}
+    assert {row["variable"]: row["default"] for row in SETTINGS} == expected | OF_ACTIONS
+    assert [row["variable"] for row in SETTINGS] == [*expected, *OF_ACTIONS]
+
+
+def test_the_first_settings_are_the_producer_s() -> None:
+    producers = [PREFIX + field.name.upper() for field in fields(Settings)]
+    assert [row["variable"] for row in SETTINGS][: len(producers)] == producers
+
+
+@pytest.mark.parametrize("row", [*LOG_EVENTS, *SETTINGS, *EXITS], ids=lambda row: next(iter(row.values())))
+def test_every_row_says_what_it_means_in_a_sentence(row: dict[str, str]) -> None:
+    assert row["meaning"].endswith(".")
+
+
+@pytest.mark.parametrize("row", [row for row in EXITS if row["command"] != "any"], ids=lambda row: row["command"])
+def test_every_command_that_is_listed_is_one(row: dict[str, str]) -> None:
+    group = {"surefoot": cli.main, "surefoot-worker": worker_cli.main}[row["command"].split()[0]]
+    assert row["command"].split()[1] in group.commands
+
+
+def test_the_statuses_listed_are_those_there_are() -> None:
+    assert sorted({int(row["status"]) for row in EXITS}) == [0, 1, cli.REFUSED]
+    assert cli.REFUSED == worker_cli.REFUSED
+
+
+def test_a_command_line_that_is_wrong_is_refused() -> None:
+    assert CliRunner().invoke(cli.main, ["jobs", "--state", "lost"]).exit_code == cli.REFUSED
+
+
+def test_a_setting_that_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUREFOOT_DATABASE_URL", raising=False)
+    result = CliRunner().invoke(cli.main, ["jobs"])
+    assert (result.exit_code, result.output.partition(";")[0]) == (
+        cli.REFUSED,
+        "surefoot: SUREFOOT_DATABASE_URL is not set",
+    )
