@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 import psutil
 
@@ -61,6 +62,11 @@ class WorkerProcess:
     def events(self, name: str) -> list[dict[str, Any]]:
         """The log's lines of one event."""
         return [line for line in self.lines() if line.get("event") == name]
+
+    def lines_of(self, job_id: UUID) -> list[dict[str, Any]]:
+        """The lines of a job that has ended, waited for: the last of them follows the commit that a reader sees."""
+        until(lambda: any(line["job_id"] == str(job_id) for line in self.events("attempt.settled")))
+        return [line for line in self.lines() if line.get("job_id") == str(job_id)]
 
     def kill(self) -> None:
         """End the worker and its pool at once, as a power cut would."""

@@ -160,7 +160,7 @@ def test_the_trace_runs_from_the_caller_through_the_worker_and_out(house: House,
 def test_every_line_of_an_attempt_carries_its_ids(house: House) -> None:
     job = house.producer.enqueue("test.trace", {}, idempotency_key="lines")
     job.get(SECONDS)
-    lines = until(lambda: [line for line in house.worker.lines() if line.get("job_id") == str(job.id)])
+    lines = house.worker.lines_of(job.id)
     names = {line["event"] for line in lines}
     assert {"test.traced", "attempt.settled"} <= names
     for line in lines:
@@ -171,6 +171,7 @@ def test_every_line_of_an_attempt_carries_its_ids(house: House) -> None:
 def test_secrets_are_redacted_in_the_recorded_failure_and_in_the_log(house: House) -> None:
     job = house.producer.enqueue("test.raise", {"kind": "secret"}).wait(SECONDS)
     assert job.error is not None
+    assert house.worker.lines_of(job.id)
     everything = json.dumps(job.error) + house.worker.log.read_text()
     assert "hunter2secret" not in everything.replace('"password=hunter2secret and', "")
     assert "abcdef0123456789" not in json.dumps(job.error["message"])
