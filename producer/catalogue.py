@@ -34,6 +34,11 @@ class Catalogue:
             self._known, self._read_at = self._read(), time.monotonic()
             return self._known
 
+    def ring_size(self, action: str) -> int:
+        """Return how many jobs of an action one ring may name; 1 where its workers did not say."""
+        known = self._known.get(action)
+        return int(known.policy.get("ring_size", 1)) if known else 1
+
     def looks(self) -> Iterator[Actions]:
         """Yield what is remembered, and then, for whom that did not satisfy, what there is now."""
         age = time.monotonic() - self._read_at

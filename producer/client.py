@@ -144,7 +144,7 @@ class Producer:
         if connection is not None:
             return self._handles(_accept_within(connection, envelopes, conflicts))
         answers = retrying(lambda: self._accept(envelopes, conflicts))
-        self._bell.ring(_rings(envelopes, answers))
+        self._bell.ring(self._rings(envelopes, answers))
         self._note_replays(answers)
         return self._handles(answers)
 
@@ -209,8 +209,18 @@ class Producer:
         """Return every action that workers have published, by name, read now."""
         return dict(self._catalogue.read())
 
+    def flush(self, seconds: float | None = None) -> bool:
+        """Wait until what was accepted so far has been rung, or left to the relay; return whether that is so.
+
+        A process that ends does this by itself. One that is killed leaves its last rings to the relay.
+
+        Args:
+            seconds: The longest wait; None is somewhat longer than ringing can take.
+        """
+        return self._bell.flush(seconds)
+
     def close(self) -> None:
-        """Close every connection. Using the producer again opens new ones."""
+        """Ring what was accepted, and close every connection. Using the producer again opens new ones."""
         self._bell.close()
         self._engine.dispose()
 
@@ -247,6 +257,14 @@ class Producer:
             with self._engine.connect() as connection:
                 return _refusing(accept(connection, envelopes, rings=True), envelopes, conflicts)
         return in_transaction(self._engine, lambda c: _refusing(accept(c, envelopes, rings=True), envelopes, conflicts))
+
+    def _rings(self, envelopes: Sequence[Envelope], answers: Sequence[Answer]) -> list[Ring]:
+        together = self._catalogue.ring_size
+        return [
+            Ring(a.job_id, e.action, e.queue, e.priority, e.traceparent, e.request_id, together(e.action))
+            for e, a in zip(envelopes, answers, strict=True)
+            if a.due
+        ]
 
     def _note_replays(self, answers: Sequence[Answer]) -> None:
         replayed = [answer.job_id for answer in answers if answer.outcome == "replayed"]
@@ -287,14 +305,6 @@ def _refusing(answers: list[Answer], envelopes: Sequence[Envelope], conflicts: s
     if found and conflicts == "raise":
         raise IdempotencyConflict(found)
     return answers
-
-
-def _rings(envelopes: Sequence[Envelope], answers: Sequence[Answer]) -> list[Ring]:
-    return [
-        Ring(a.job_id, e.action, e.queue, e.priority, e.traceparent, e.request_id)
-        for e, a in zip(envelopes, answers, strict=True)
-        if a.due
-    ]
 
 
 def _request_of(fields: Mapping[str, Any]) -> Request:

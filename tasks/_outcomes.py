@@ -14,7 +14,7 @@ from producer.errors import SurefootError
 from producer.redact import redact_text
 
 Effect = Literal["none", "unknown"]
-Advice = Literal["retry", "hold", "refuse"]
+Advice = Literal["retry", "hold", "refuse", "return"]
 
 TRACEBACK_LIMIT = 16_384
 MESSAGE_LIMIT = 4_096
@@ -77,7 +77,7 @@ class Failure:
 
     Attributes:
         effect: See `ActionError`.
-        advice: See `ActionError`.
+        advice: See `ActionError`; or ``return`` where the worker stops and gives the job back: it does not count.
         after: See `ActionError`; seconds.
         error: ``{"type", "message", "traceback"}``, secrets redacted, as the ledger records it.
     """

@@ -21,6 +21,8 @@ from tasks._context import Context
 # What pydantic raises that quotes no value; its other errors do, and so may an author's own.
 _ABOUT_TYPES = ("Unable to serialize unknown type", "Circular reference detected", "Maximum serialization depth")
 
+RING_SIZE = 100
+
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
 
@@ -111,6 +113,11 @@ class ActionSpec:
     def is_async(self) -> bool:
         """Whether the function is a coroutine function."""
         return inspect.iscoroutinefunction(self.function)
+
+    @property
+    def ring_size(self) -> int:
+        """How many jobs one ring may name: a worker performs all of them at once, which threads are too few for."""
+        return RING_SIZE if self.is_async else 1
 
     def effect_of(self, params: Mapping[str, Any]) -> EffectClass:
         """Return the effect class of the action with these params.

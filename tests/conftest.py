@@ -92,8 +92,8 @@ def house(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def own_house(settings: Settings, tmp_path: Path) -> Iterator[House]:
-    """A producer and a worker of this test's own, to be killed or stopped."""
-    with house_of(settings, tmp_path) as made:
+    """A producer and a worker of this test's own, to be killed or stopped; its actions run in child processes."""
+    with house_of(settings, tmp_path, pool="prefork") as made:
         yield made
 
 

@@ -18,8 +18,11 @@ from uuid import UUID
 import psutil
 
 from producer import Producer, Settings
+from worker.cli import POOL, POOL_VARIABLE
 
 ROOT = Path(__file__).parent.parent
+# What `surefoot-worker start` gives Celery; `prefork` and `threads` are its own.
+ASYNCIO = "custom"
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 # What a test may have to wait for a relay round, a lease and a ring on a busy machine.
@@ -101,7 +104,7 @@ def start_worker(
     settings: Settings,
     log: Path,
     *,
-    pool: str = "prefork",
+    pool: str = ASYNCIO,
     concurrency: int = 2,
     environment: Mapping[str, str] | None = None,
 ) -> WorkerProcess:
@@ -139,6 +142,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "SUREFOOT_REDIS_URL": settings.redis_url,
         "SUREFOOT_ACTION_MODULES": "tests.actions",
         "SUREFOOT_LOG": "json",
+        POOL_VARIABLE: POOL,
         "SUREFOOT_LEASE_SECONDS": "2",
         "SUREFOOT_RENEW_SECONDS": "0.5",
         "SUREFOOT_RELAY_SECONDS": "0.2",
@@ -147,9 +151,9 @@ def worker_environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def house_of(settings: Settings, folder: Path) -> Iterator[House]:
+def house_of(settings: Settings, folder: Path, *, pool: str = ASYNCIO) -> Iterator[House]:
     """Start a worker and a producer, and stop both."""
-    worker = start_worker(settings, folder / "worker.log")
+    worker = start_worker(settings, folder / "worker.log", pool=pool)
     producer = Producer(settings)
     try:
         yield House(producer, worker, settings, folder)

@@ -11,12 +11,11 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery, Task
-from celery.exceptions import Ignore, Retry
 
 from producer.errors import JobFailed
-from producer.ledger.states import State
 from tasks import ActionSpec, load
-from worker.attempt import Settlement
+from worker.as_celery import JobsFailed, as_celery_has_it
+from worker.loop import wait_for
 from worker.parts import Parts, assemble
 from worker.settings import WorkerSettings
 from worker.transport import install
@@ -24,7 +23,7 @@ from worker.transport import install
 settings = WorkerSettings.from_env()
 actions = load(settings.action_modules)
 install()
-app = Celery("surefoot")
+app = Celery("surefoot", events="worker.events:Events")
 app.config_from_object("celeryconfig")
 
 
@@ -39,32 +38,12 @@ def _parts(_pid: int) -> Parts:
 
 
 def _make_task(spec: ActionSpec) -> None:
-    def answer(_task: Task[Any, Any], job_id: str) -> str:
-        settlement = parts().runner.run(spec.name, UUID(job_id))
-        return _as_celery_has_it(settlement)
+    def answer(_task: Task[Any, Any], *job_ids: str) -> str:
+        ids = [UUID(job_id) for job_id in dict.fromkeys(job_ids)]
+        return as_celery_has_it(wait_for(parts().runner.run(spec.name, ids)), rung=len(ids))
 
     # JobFailed is expected: Celery logs it in one line instead of a traceback, which the ledger has.
-    app.task(name=spec.name, bind=True, throws=(JobFailed,), typing=False)(answer)
-
-
-def _as_celery_has_it(settlement: Settlement | None) -> str:
-    """End the Celery task as the job's attempt ended, so that Flower and events show it as such.
-
-    Raises:
-        Ignore: Where there was nothing to do.
-        Retry: Where the job waits; the due time is in the ledger, and no message is sent from here.
-        JobFailed: Where it ended without a result.
-    """
-    if settlement is None:
-        raise Ignore
-    error = settlement.error and {k: settlement.error[k] for k in ("type", "message")}
-    if settlement.becomes is State.SUCCEEDED:
-        return f"{settlement.becomes} at attempt {settlement.attempt}"  # never the result: it may hold secrets
-    failure = JobFailed(settlement.job_id, settlement.becomes, error)
-    if settlement.becomes is State.WAITING:
-        why, delay = f"waiting for {settlement.waiting_for}", settlement.delay
-        raise Retry(why, exc=failure, when=delay)  # type: ignore[arg-type]  # a float is a Real
-    raise failure
+    app.task(name=spec.name, bind=True, throws=(JobFailed, JobsFailed), typing=False)(answer)
 
 
 for _spec in actions.values():

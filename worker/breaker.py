@@ -10,10 +10,10 @@ import threading
 import time
 from dataclasses import dataclass
 
-import redis
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry as RedisRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry as RedisRetry
 
 from worker.log import log
 
@@ -47,7 +47,7 @@ class Holds:
         self._away_until = 0.0
         self._lock = threading.Lock()
 
-    def seconds_held(self, dependency: str) -> float:
+    async def seconds_held(self, dependency: str) -> float:
         """Return for how long the dependency is still held; 0 where it is not, or Redis cannot say."""
         now = time.monotonic()
         seen = self._seen.get(dependency)
@@ -56,7 +56,7 @@ class Holds:
         if self._redis is None or now < self._away_until:
             return 0.0
         try:
-            left = int(self._redis.pttl(_key(dependency)))
+            left = int(await self._redis.pttl(_key(dependency)))
         except RedisError as error:
             self._missed(error)
             return 0.0
@@ -65,7 +65,7 @@ class Holds:
             self._seen[dependency] = _Seen(now + held, now + STALE_SECONDS)
         return held
 
-    def hold(self, dependency: str, seconds: float, *, why: str) -> None:
+    async def hold(self, dependency: str, seconds: float, *, why: str) -> None:
         """Hold the dependency for everyone. With Redis away, for this process alone."""
         now = time.monotonic()
         with self._lock:
@@ -75,7 +75,9 @@ class Holds:
         if self._redis is None:
             return
         try:
-            self._redis.eval(HOLD, 1, _key(dependency), str(max(1, int(seconds * 1000))), why)
+            await self._redis.eval(  # type: ignore[misc]
+                HOLD, 1, _key(dependency), str(max(1, int(seconds * 1000))), why
+            )
         except RedisError as error:
             self._missed(error)
 

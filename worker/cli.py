@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -23,6 +23,10 @@ from worker.lifecycle import publish
 from worker.settings import WorkerSettings
 
 REFUSED = 2
+# How Celery finds a pool that is not its own, as `--pool custom`.
+POOL_VARIABLE, POOL = "CELERY_CUSTOM_WORKER_POOL", "worker.pool:TaskPool"
+# Jobs in flight in one process. Waiting costs next to nothing; but what one worker took, no other can do.
+CONCURRENCY = 200
 MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[bold red]error[/]"}
 
 
@@ -49,9 +53,24 @@ def main() -> None:
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("celery_options", nargs=-1, type=click.UNPROCESSED)
 def start(celery_options: tuple[str, ...]) -> None:
-    """Become `celery -A worker.app worker`, with any of its options."""
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *celery_options]
-    os.execv(sys.executable, command)  # noqa: S606  the same process, so that signals reach Celery
+    """Become `celery -A worker.app worker` with the asyncio pool, and with any of Celery's options.
+
+    `--pool prefork` gives each job a process to itself, for what keeps a processor busy; `--pool threads` a thread.
+    """
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *_pool_options(celery_options)]
+    environment = os.environ | {POOL_VARIABLE: POOL}
+    # The same process, so that signals reach Celery.
+    os.execve(sys.executable, [*command, *celery_options], environment)  # noqa: S606
+
+
+def _pool_options(given: Sequence[str]) -> list[str]:
+    """Return our defaults for what is not given; workers need not know of each other, the ledger is what they share."""
+    alone = ["--without-gossip", "--without-mingle"]
+    if any(option.startswith(("-P", "--pool")) and not option.startswith("--pool-") for option in given):
+        return alone
+    if any(option.startswith(("-c", "--concurrency")) for option in given):
+        return ["--pool", "custom", *alone]
+    return ["--pool", "custom", "--concurrency", str(CONCURRENCY), *alone]
 
 
 @main.command()

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.log import log
-from worker.writer import renew
+from worker.statements import renew
 
 
 class Leases:
@@ -62,6 +62,11 @@ class Leases:
         """Return how long the lease surely lasts; 0 or less where it may have run out, or was never held."""
         held = self._held.get(job_id)
         return 0.0 if held is None else held[1] + self._lease - time.monotonic()
+
+    @property
+    def count(self) -> int:
+        """How many leases this process holds."""
+        return len(self._held)
 
     def _run(self) -> None:
         # It looks, instead of being woken by each claim: most jobs are over long before their lease needs it.

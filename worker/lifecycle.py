@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -43,7 +45,8 @@ def _published(spec: ActionSpec) -> dict[str, Any]:
         "description": spec.description,
         "params_schema": spec.params.json_schema(),
         "result_schema": spec.result.json_schema(mode="serialization"),
-        "policy": spec.policy.published() | {"key_ttl": spec.key_ttl, "dependency": dependency},
+        "policy": spec.policy.published()
+        | {"key_ttl": spec.key_ttl, "dependency": dependency, "ring_size": spec.ring_size},
     }
 
 
@@ -100,8 +103,18 @@ def _start() -> None:
 
     with parts().engine.connect() as connection:
         publish(connection, list(actions.values()))
+    parts().runner.performer.threads.on_left_behind = _recycle_above_the_cap
     parts().relay.start()
     log.info("worker.started", actions=len(actions))
+
+
+def _recycle_above_the_cap(left_behind: int) -> None:
+    """End this worker in good order, to be started anew, where too many of its threads will never come back."""
+    from worker.app import settings  # noqa: PLC0415  the app imports this module
+
+    if left_behind == settings.threads_left_behind_cap:
+        log.error("worker.recycling", threads_left_behind=left_behind)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @signals.worker_shutting_down.connect(weak=False)

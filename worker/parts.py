@@ -22,11 +22,9 @@ from worker.relay import Relay
 from worker.rescue import rescue
 from worker.runner import Runner
 from worker.settings import WorkerSettings
+from worker.threads import Threads
 from worker.timer import RingTimer
 from worker.writer import Writer
-
-# Two for the steps of attempts, or one for the relay where no attempts run; and one that only renewals use.
-CONNECTIONS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +40,24 @@ class Parts:
 def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: Celery) -> Parts:
     """Make the parts. Nothing connects and no thread starts before it is needed."""
     worker = worker_name()
-    engine = open_engine(settings.database_url, connections=CONNECTIONS, name=worker[:63])
+    # Three connections at most, whatever the concurrency: the writer's, the renewals', and the relay's, which only a
+    # worker's first process opens.
+    engine = open_engine(settings.database_url, connections=1, name=f"{worker[:56]} relay")
     bell = Bell(settings.redis_url, timeout_seconds=settings.ring_timeout_seconds, app=app)
     runner = Runner(
         actions=actions,
-        writer=Writer(engine, worker=worker, lease_seconds=settings.lease_seconds),
+        writer=Writer(
+            open_engine(settings.database_url, connections=1, name=worker[:63]),
+            worker=worker,
+            lease_seconds=settings.lease_seconds,
+        ),
         leases=Leases(
             open_engine(settings.database_url, connections=1, name=f"{worker[:56]} lease"),
             lease_seconds=settings.lease_seconds,
             renew_seconds=settings.renew_seconds,
         ),
         holds=Holds(settings.redis_url),
-        performer=Performer(),
+        performer=Performer(thread_places=settings.threads, threads=Threads()),
         timer=RingTimer(bell),
         jitter=random.random,
     )

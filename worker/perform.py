@@ -1,26 +1,37 @@
-"""Calling an action's function: on an event loop or in a thread, never beyond its deadline."""
+"""Calling an action's function: on the event loop or in a thread, never beyond its deadline."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine
-from contextvars import copy_context
-from queue import Empty, SimpleQueue
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tasks._outcomes import AttemptTimeout
 from tasks._spec import ActionSpec
+from worker.threads import Threads
 
 
 class Performer:
-    """Performs actions for one worker process, from any of its threads."""
+    """Performs actions for one worker process, on its loop.
 
-    def __init__(self) -> None:
-        """Start no thread and no loop yet."""
-        self._loops = threading.local()
+    Attributes:
+        places: For attempts of async actions.
+        thread_places: For those of sync actions.
+        threads: In which these run.
+    """
 
-    def perform(self, spec: ActionSpec, arguments: dict[str, Any], *, timeout: float) -> Any:
+    def __init__(self, *, thread_places: int, threads: Threads) -> None:
+        """Start no thread yet. How many async attempts run at once is Celery's pool's to say, which knows its limit."""
+        self.places, self.thread_places, self.threads = Places(math.inf), Places(thread_places), threads
+
+    def room(self, spec: ActionSpec) -> Places:
+        """Return where a place is to be taken for attempts at this action, before their jobs are claimed."""
+        return self.places if spec.is_async else self.thread_places
+
+    async def perform(self, spec: ActionSpec, arguments: dict[str, Any], *, seconds: float) -> Any:
         """Call the action and return what it returned, or raise what it raised.
 
         Context variables of the caller are the action's own. An async action is cancelled at its deadline. A sync
@@ -29,43 +40,56 @@ class Performer:
         Args:
             spec: The action.
             arguments: By name, typed.
-            timeout: Seconds.
+            seconds: Until its deadline.
 
         Raises:
             AttemptTimeout: If it did not end in time.
             BaseException: Whatever the action raises.
         """
         if spec.is_async:
-            return self._loop().run_until_complete(_bounded(spec.function(**arguments), seconds=timeout))
-        return _in_thread(lambda: spec.function(**arguments), seconds=timeout)
-
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        # One loop per thread for good: the actions' clients keep their connections in it.
-        loop: asyncio.AbstractEventLoop | None = getattr(self._loops, "loop", None)
-        if loop is None:
-            loop = self._loops.loop = asyncio.new_event_loop()
-        return loop
+            return await _bounded(spec.function(**arguments), seconds=seconds)
+        return await self.threads.call(lambda: spec.function(**arguments), seconds=seconds)
 
 
-def _in_thread(call: Callable[[], Any], *, seconds: float) -> Any:
-    ended: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-    context = copy_context()
+class Places:
+    """A bound on how much runs at once, first come first served.
 
-    def run() -> None:
+    Attributes:
+        limit: A ring of several jobs may exceed it by its own size: it is taken up whole or not at all.
+        taken: By jobs.
+    """
+
+    def __init__(self, limit: float) -> None:
+        """Take none yet."""
+        self.limit, self.taken = limit, 0
+        self._line: deque[tuple[asyncio.Future[None], int]] = deque()
+
+    @asynccontextmanager
+    async def take(self, count: int) -> AsyncIterator[None]:
+        """Take `count` places for the block; wait for them where none is free, or others wait already."""
+        if self.taken < self.limit and not self._line:
+            self.taken += count
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            self._line.append((turn, count))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # it had its turn in the same moment
+                    self._give_back(count)
+                raise
         try:
-            ended.put((context.run(call), None))
-        except BaseException as error:  # noqa: BLE001  it is raised again, where somebody waits for it
-            ended.put((None, error))
+            yield
+        finally:
+            self._give_back(count)
 
-    # A daemon: a function that never returns must not keep its process from ending.
-    threading.Thread(target=run, name="action", daemon=True).start()
-    try:
-        returned, error = ended.get(timeout=seconds)
-    except Empty:
-        raise AttemptTimeout(f"no answer within {seconds:g} s; its thread is left behind") from None
-    if error is not None:
-        raise error
-    return returned
+    def _give_back(self, count: int) -> None:
+        self.taken -= count
+        while self._line and self.taken < self.limit:
+            turn, wanted = self._line.popleft()
+            if not turn.done():
+                self.taken += wanted
+                turn.set_result(None)
 
 
 async def _bounded(action: Coroutine[Any, Any, Any], *, seconds: float) -> Any:

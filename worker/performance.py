@@ -15,7 +15,7 @@ from worker.retry import Situation, Verdict, repeat_seconds
 from worker.timer import LONGEST_SECONDS
 
 # An attempt that ends its job is an event of the job's new state; one that does not says why it waits.
-EVENT_KINDS = {"retry": "attempt_failed", "rate": "held"}
+EVENT_KINDS = {"retry": "attempt_failed", "rate": "held", "concurrency": "held", "worker": "returned"}
 
 
 @dataclass(slots=True)
@@ -85,7 +85,8 @@ class Performance:
             kind=EVENT_KINDS.get(verdict.waiting_for or "", verdict.state),
             waiting_for=verdict.waiting_for,
             delay=verdict.delay,
-            rings=verdict.delay is not None and verdict.delay <= LONGEST_SECONDS,
+            # What a stopping worker gives back is for others to ring, at once.
+            rings=verdict.delay is not None and verdict.delay <= LONGEST_SECONDS and verdict.waiting_for != "worker",
             unspent=verdict.unspent,
             maybe_happened=verdict.maybe_happened,
             result=verdict.result,
@@ -100,7 +101,8 @@ class Performance:
     def ring(self) -> Ring:
         """Return the ring that wakes a worker for this job again."""
         job = self.attempt
-        return Ring(job.job_id, job.action, job.queue, job.priority, job.traceparent, job.request_id)
+        together = self.spec.ring_size
+        return Ring(job.job_id, job.action, job.queue, job.priority, job.traceparent, job.request_id, together)
 
 
 def begin(attempt: Attempt, spec: ActionSpec, traceparent: str, began: float) -> Performance:

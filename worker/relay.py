@@ -37,9 +37,10 @@ WITH due AS (
 )
 UPDATE jobs j SET ring_at = clock_timestamp() + least(make_interval(secs => :longest),
                               greatest(make_interval(secs => :patience), clock_timestamp() - j.due_at))
-FROM due, decisions d
-WHERE j.id = due.id AND d.job_id = j.id
+FROM due JOIN decisions d ON d.job_id = due.id LEFT JOIN actions a ON a.name = d.action
+WHERE j.id = due.id
 RETURNING j.id, j.action, j.queue, j.priority, j.traceparent, d.request_id,
+  coalesce(CAST(a.policy ->> 'ring_size' AS int), 1) AS together,
   due.fresh, extract(epoch FROM clock_timestamp() - j.due_at) AS late
 """)
 
@@ -123,9 +124,8 @@ class Relay:
         lost = self._lost_in(sorted({row.queue for row in due if not row.fresh}))
         rings = [_ring(r) for r in due if r.fresh or r.queue in lost or _overlong(float(r.late))]
         if rings:
-            rung = self._bell.ring(rings)
-            log.info("relay.rang", jobs=rung, of=len(rings))
-            unrung = [ring.job_id for ring in rings[rung:]]
+            unrung = [ring.job_id for ring in self._bell.ring_now(rings)]
+            log.info("relay.rang", jobs=len(rings) - len(unrung), of=len(rings))
             connection.execute(SOON, {"ids": unrung, "patience": RING_PATIENCE_SECONDS})
         return len(due)
 
@@ -153,4 +153,4 @@ def _overlong(late: float) -> bool:
 
 
 def _ring(row: Any) -> Ring:
-    return Ring(row.id, row.action, row.queue, row.priority, row.traceparent, row.request_id)
+    return Ring(row.id, row.action, row.queue, row.priority, row.traceparent, row.request_id, row.together)

@@ -17,6 +17,8 @@ KEY_TRUST = 0.8
 DEFAULT_HOLD_SECONDS = 5.0
 # A hold spends no attempt, so this alone slows a server down that asks for none ("Retry-After: 0") again and again.
 SHORTEST_HOLD_SECONDS = 0.1
+# Why, for what, and how many attempts are given back, where a job waits.
+WAITS = {"retry": ("retry", "retry", 0), "hold": ("held", "rate", 1), "return": ("returned", "worker", 1)}
 REPEATABLE = frozenset({EffectClass.PURE, EffectClass.IDEMPOTENT})
 
 
@@ -47,7 +49,7 @@ class Verdict:
     Attributes:
         state: Where it goes.
         why: The rule that decided, for the event: one of the row names in docs/retries.md.
-        waiting_for: ``retry`` or ``rate`` where it waits.
+        waiting_for: ``retry``, ``rate`` or ``worker`` where it waits.
         delay: Seconds until it is due again; None where it does not wait.
         unspent: 1 where the attempt does not count.
         maybe_happened: Whether the effect may have happened by now and nobody can say.
@@ -79,7 +81,7 @@ def decide(policy: Policy, situation: Situation, outcome: Outcome, *, jitter: fl
         return Verdict(state=State.SUCCEEDED, why="succeeded", result=outcome.result)
     unknown = isinstance(outcome, InvalidResult) or outcome.effect == "unknown"
     maybe_happened = situation.effect is not EffectClass.PURE and (situation.maybe_happened or unknown)
-    held = isinstance(outcome, Failure) and outcome.advice == "hold"
+    advice = outcome.advice if isinstance(outcome, Failure) else "retry"
     delay = _delay(policy, situation.number, outcome, jitter=jitter)
     why_over = _why_over(policy, situation, outcome, delay=delay, maybe_happened=maybe_happened)
     if why_over is not None:
@@ -89,12 +91,13 @@ def decide(policy: Policy, situation: Situation, outcome: Outcome, *, jitter: fl
             maybe_happened=maybe_happened,
             error=outcome.error,
         )
+    why, waiting_for, unspent = WAITS[advice]
     return Verdict(
         state=State.WAITING,
-        why="held" if held else "retry",
-        waiting_for="rate" if held else "retry",
+        why=why,
+        waiting_for=waiting_for,
         delay=delay,
-        unspent=int(held),
+        unspent=unspent,
         maybe_happened=maybe_happened,
         error=outcome.error,
     )
@@ -132,7 +135,7 @@ def _why_over(
         return "invalid result after the effect"
     if advice == "refuse":
         return "refused"
-    if advice != "hold" and policy.max_retries is not None and situation.number > policy.max_retries:
+    if advice == "retry" and policy.max_retries is not None and situation.number > policy.max_retries:
         return "out of retries"
     if situation.deadline_left is not None and delay >= situation.deadline_left:
         return "no time before the deadline"
@@ -158,6 +161,8 @@ def _delay(policy: Policy, number: int, outcome: InvalidResult | Failure, *, jit
     after = outcome.after if isinstance(outcome, Failure) else None
     if after is not None and not after >= 0:  # negative, or NaN: nothing that can be waited for
         after = None
+    if isinstance(outcome, Failure) and outcome.advice == "return":
+        return 0.0
     if isinstance(outcome, Failure) and outcome.advice == "hold":
         after = max(DEFAULT_HOLD_SECONDS if after is None else after, SHORTEST_HOLD_SECONDS)
     if after is None:

@@ -7,31 +7,33 @@ effect class says what may follow.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from producer.errors import SurefootError
 from producer.ledger.states import State
 from producer.trace import child_of
 from tasks import ActionSpec
-from tasks._outcomes import Failure, InvalidResult, Outcome, Success, classify, describe
+from tasks._outcomes import Effect, Failure, InvalidResult, Outcome, Success, classify, describe
 from worker.attempt import Attempt, Settlement
 from worker.breaker import Holds
 from worker.leases import Leases
 from worker.log import bound, log
+from worker.loop import cut_off
 from worker.perform import Performer
 from worker.performance import Performance, begin
 from worker.retry import Verdict, decide
+from worker.statements import Wanted
 from worker.timer import RingTimer
 from worker.writer import Writer
-
-# How long to wait between tries to reach a ledger that is away, growing up to the last.
-LEDGER_PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 T = TypeVar("T")
 
@@ -42,7 +44,7 @@ class LeaseLost(SurefootError):
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Performs jobs in one worker process. The parts are this process's own; `jitter` draws from [0, 1)."""
+    """Performs jobs on a worker process's loop. The parts are this process's own; `jitter` draws from [0, 1)."""
 
     actions: Mapping[str, ActionSpec]
     writer: Writer
@@ -52,36 +54,55 @@ class Runner:
     timer: RingTimer
     jitter: Callable[[], float]
 
-    def run(self, action: str, job_id: UUID) -> Settlement | None:
-        """Try the action's job once, if it is due and nobody's.
+    async def run(self, action: str, job_ids: Sequence[UUID]) -> list[Settlement]:
+        """Try once each of the action's jobs that one ring names, if it is due and nobody's; all at the same time.
 
         Returns:
-            How the attempt ended; None where there was none to make: the ring was a repeat, early, or for a job
-            that has ended.
+            How the attempts ended. There is none for a job whose ring was a repeat or early, or that has ended.
 
         Raises:
-            LeaseLost: If the job was taken over before its effect; it is its new owner's.
-            OperationalError: If the ledger stayed away for as long as the lease held; the rescue will find the job.
+            LeaseLost: If a job was taken over before its effect; it is its new owner's.
+            OperationalError: If the ledger stayed away for as long as a lease held; the rescue will find the job.
+            CancelledError: If the ring was cut off before a job was claimed. Later, the attempts are settled as far as
+                they came, and this returns.
         """
-        began = time.monotonic()
-        attempt = self.claim(action, job_id)
-        if attempt is None:
-            log.debug("ring.idle", job_id=str(job_id))
-            return None
-        traceparent = child_of(attempt.traceparent)
-        with bound(attempt, traceparent), self.leases.held(job_id, attempt.fence, began):
-            performance = begin(attempt, self.actions[action], traceparent, began)
-            verdict = self.check(performance) or self.admit(performance) or self.intend(performance)
-            if verdict is None:
-                performance.outcome = self.validate(performance, self.perform(performance))
-                verdict = self.decide(performance, performance.outcome)
-            return self.settle(performance, verdict)
+        spec = self.actions[action]
+        if spec.is_async or len(job_ids) == 1:
+            return await self._run_together(spec, job_ids)
+        # Each sync attempt takes a thread; one that has none yet leaves its job unclaimed.
+        return _flat(await _all(self._run_together(spec, [job_id]) for job_id in job_ids))
 
-    def claim(self, action: str, job_id: UUID) -> Attempt | None:
-        """Step 1: become the job's owner, with a lease and a fence; not of another version's job."""
-        version = self.actions[action].version
-        claimed = self._reaching_ledger(lambda: self.writer.claim(action, version, [job_id]), until=None)
-        return claimed[0] if claimed else None
+    async def _run_together(self, spec: ActionSpec, job_ids: Sequence[UUID]) -> list[Settlement]:
+        async with self.performer.room(spec).take(len(job_ids)):
+            began = time.monotonic()
+            attempts = await self.claim(spec, job_ids)
+            if len(attempts) == 1:
+                return [await self.attempt(spec, attempts[0], began)]
+            return await _all(self.attempt(spec, attempt, began) for attempt in attempts)
+
+    async def attempt(self, spec: ActionSpec, attempt: Attempt, began: float) -> Settlement:
+        """Take one claimed job through the other seven steps; `began` is when the claim left."""
+        traceparent = child_of(attempt.traceparent)
+        with bound(attempt, traceparent), self.leases.held(attempt.job_id, attempt.fence, began):
+            performance = begin(attempt, spec, traceparent, began)
+            verdict = (
+                self.check(performance)
+                or await self.admit(performance)
+                or self.stopped(performance)
+                or await self.intend(performance)
+            )
+            if verdict is None:
+                performance.outcome = self.validate(performance, await self.perform(performance))
+                verdict = self.decide(performance, performance.outcome)
+            return await self.settle(performance, verdict)
+
+    async def claim(self, spec: ActionSpec, job_ids: Sequence[UUID]) -> list[Attempt]:
+        """Step 1: become the jobs' owner, each with a lease and a fence; not of another version's job."""
+        attempts = await self.writer.claim([Wanted(spec.name, spec.version, job_id) for job_id in job_ids])
+        if len(attempts) < len(job_ids):
+            claimed = {attempt.job_id for attempt in attempts}
+            log.debug("ring.idle", job_ids=[str(job_id) for job_id in job_ids if job_id not in claimed])
+        return attempts
 
     def check(self, performance: Performance) -> Verdict | None:
         """Step 2: is it still wanted, and do its params fit the action as it is now?"""
@@ -99,18 +120,27 @@ class Runner:
             return performance.verdict(State.FAILED, "params refused", error=describe(error))
         return None
 
-    def admit(self, performance: Performance) -> Verdict | None:
+    async def admit(self, performance: Performance) -> Verdict | None:
         """Step 3: has the dependency asked the fleet for patience? Then wait; that spends no attempt."""
-        held = self.holds.seconds_held(performance.dependency)
+        held = 0.0
+        with suppress(asyncio.CancelledError):  # the next step gives the job back
+            held = await self.holds.seconds_held(performance.dependency)
         if not held:
             return None
         delay = round(held * (1 + self.jitter() / 4), 3)
         return performance.verdict(State.WAITING, "dependency held", waiting_for="rate", delay=delay)
 
-    def intend(self, performance: Performance) -> Verdict | None:
+    def stopped(self, performance: Performance) -> Verdict | None:
+        """Give the job back where this worker is told to stop: nothing has happened yet."""
+        if _reason() is None:
+            return None
+        return performance.verdict(State.WAITING, "returned", waiting_for="worker", delay=0.0)
+
+    async def intend(self, performance: Performance) -> Verdict | None:
         """Step 4: commit that the effect is about to happen, before it can."""
-        job_id, intent = performance.attempt.job_id, performance.intent()
-        granted = self._reaching_ledger(lambda: self.writer.intend([intent]), until=job_id).get(job_id, "lost")
+        job_id = performance.attempt.job_id
+        seconds_left = partial(self.leases.seconds_left, job_id)
+        granted = await self.writer.intend(performance.intent(), seconds_left=seconds_left)
         if granted == "lost":
             raise LeaseLost(f"job {job_id} was taken over, or its lease ran out, before its effect")
         if granted == "cancelled":
@@ -121,12 +151,18 @@ class Runner:
         log.debug("attempt.intended", effect=performance.effect)
         return None
 
-    def perform(self, performance: Performance) -> Any:
+    async def perform(self, performance: Performance) -> Any:
         """Step 5: call the action, within its deadline. Returns what it returned, or a `Failure`."""
-        spec, policy, left = performance.spec, performance.spec.policy, performance.context.seconds_left
+        spec, policy = performance.spec, performance.spec.policy
+        if (reason := _reason()) is not None:
+            return cut_off_failure(reason, effect="none")
+        _name_task(f"{spec.name} {performance.attempt.job_id}")
         try:
-            return self.performer.perform(spec, performance.arguments, timeout=left)
+            left = performance.context.seconds_left
+            return await self.performer.perform(spec, performance.arguments, seconds=left)
         except BaseException as error:  # noqa: BLE001  SystemExit and its like must not make a job vanish
+            if isinstance(error, asyncio.CancelledError) and (reason := _reason()) is not None:
+                return cut_off_failure(reason, effect="unknown")
             return classify(error, autoretry_for=policy.autoretry_for, dont_autoretry_for=policy.dont_autoretry_for)
 
     def validate(self, performance: Performance, returned: Any) -> Outcome:
@@ -143,39 +179,80 @@ class Runner:
         situation = performance.situation(time.monotonic())
         return decide(performance.spec.policy, situation, outcome, jitter=self.jitter())
 
-    def settle(self, performance: Performance, verdict: Verdict) -> Settlement:
+    async def settle(self, performance: Performance, verdict: Verdict) -> Settlement:
         """Step 8: write the outcome, its decision's and its event's, in one fenced transaction; ring what waits."""
         job_id, outcome = performance.attempt.job_id, performance.outcome
         settlement = performance.settlement(verdict, time.monotonic())
         self.leases.settling(job_id)
-        settled = self._reaching_ledger(lambda: self.writer.settle([settlement]), until=job_id)
-        if settled.get(job_id) == "late":
+        seconds_left = partial(self.leases.seconds_left, job_id)
+        try:
+            settled = await self.writer.settle(settlement, seconds_left=seconds_left)
+        except DBAPIError as error:
+            if isinstance(error, (OperationalError, InterfaceError)) or not isinstance(outcome, Success):
+                raise
+            # A result that was valid and that Postgres will not have: the attempt must not vanish with it.
+            performance.outcome = InvalidResult(describe(error.orig or error))
+            return await self.settle(performance, self.decide(performance, performance.outcome))
+        if settled == "late":
             log.warning("attempt.late", would_be=settlement.becomes)
             return settlement
         _log_settled(settlement, verdict)
         if isinstance(outcome, Failure) and outcome.advice == "hold" and verdict.delay is not None:
-            self.holds.hold(performance.dependency, verdict.delay, why=outcome.error["message"])
+            with suppress(asyncio.CancelledError):  # it is settled, and that is what counts
+                await self.holds.hold(performance.dependency, verdict.delay, why=outcome.error["message"])
         if settlement.rings and verdict.delay is not None:
             self.timer.ring_in(verdict.delay, performance.ring())
         return settlement
 
-    def _reaching_ledger(self, write: Callable[[], T], *, until: UUID | None) -> T:
-        """Repeat a write that the ledger did not answer, as long as the job's lease may still hold.
+    def stats(self) -> dict[str, Any]:
+        """Return what `celery inspect stats` tells of this process; plain JSON."""
+        places, threads = self.performer.places, self.performer.thread_places
+        return {
+            "jobs-in-flight": places.taken + threads.taken,
+            "max-async-jobs": places.limit,
+            "max-threads": threads.limit,
+            "threads-left-behind": self.performer.threads.left_behind,
+            "leases": self.leases.count,
+        }
 
-        Every write here can be repeated: the fence and the state that it names make a second landing a no-op.
-        """
-        tries = 0
-        while True:
-            try:
-                return write()
-            except (OperationalError, InterfaceError) as error:  # away, restarting, a lock or a statement timed out
-                pause = LEDGER_PAUSES[min(tries, len(LEDGER_PAUSES) - 1)]
-                tries += 1
-                lasting = tries <= len(LEDGER_PAUSES) if until is None else self.leases.seconds_left(until) > pause
-                if not lasting:
-                    raise
-                log.warning("ledger.unreachable", error=str(error.orig), pause_seconds=pause)
-                time.sleep(pause)
+
+def cut_off_failure(reason: str, *, effect: Effect) -> Failure:
+    """Say what an attempt that was cut off means; one that the worker had to stop for does not count."""
+    error = {"type": "CutOff", "message": f"the attempt was cut off: {reason}", "traceback": ""}
+    return Failure(effect, "return" if reason == "stopping" else "retry", None, error)
+
+
+def _reason() -> str | None:
+    cut = cut_off.get(None)
+    return None if cut is None else cut.reason
+
+
+def _name_task(name: str) -> None:
+    """Have the watchdog name the action that keeps the loop."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.set_name(name)
+
+
+async def _all(attempts: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await all at the same time, to the end of each, also where this is cut off: then each of them is.
+
+    Raises:
+        BaseException: What the first of them raised, if any did.
+    """
+    tasks = [asyncio.create_task(attempt) for attempt in attempts]
+    left = set(tasks)
+    while left:
+        try:
+            _, left = await asyncio.wait(left)
+        except asyncio.CancelledError:
+            for task in left:
+                task.cancel()
+    return [task.result() for task in tasks]
+
+
+def _flat(rings: Iterable[list[Settlement]]) -> list[Settlement]:
+    return [settlement for ring in rings for settlement in ring]
 
 
 def _log_settled(settlement: Settlement, verdict: Verdict) -> None:

@@ -18,6 +18,10 @@ class WorkerSettings(Settings):
         renew_seconds: How often it says that it is alive; well under the lease.
         relay_seconds: How often it looks for jobs that nobody rang, and for leases that ran out.
         crash_cap: Workers that a job may take down with it before it is left alone.
+        threads: Sync actions that run at once in one process; each needs a thread.
+        threads_left_behind_cap: A worker ends, to be started anew, once so many of its threads are with actions that
+            outlived their deadline.
+        loop_blocked_seconds: An action that keeps the event loop for longer is named in the log, with its stack.
         visibility_timeout_seconds: When Redis hands out a ring again that nobody acknowledged. Longer than the
             longest action: a repeat does no harm, but it is noise.
         soft_shutdown_seconds: How long a stopping worker waits for its running actions; 0 does not.
@@ -30,6 +34,9 @@ class WorkerSettings(Settings):
     renew_seconds: float = 10.0
     relay_seconds: float = 1.0
     crash_cap: int = 3
+    threads: int = 32
+    threads_left_behind_cap: int = 8
+    loop_blocked_seconds: float = 1.0
     visibility_timeout_seconds: int = 3600
     soft_shutdown_seconds: float = 25.0
     log: str = "auto"
@@ -49,6 +56,9 @@ class WorkerSettings(Settings):
             yield f"SUREFOOT_LOG={self.log!r} is not json, console or auto"
         if self.log_level not in ("debug", "info", "warning", "error"):
             yield f"SUREFOOT_LOG_LEVEL={self.log_level!r} is not debug, info, warning or error"
+        for name in ("threads", "threads_left_behind_cap"):
+            if getattr(self, name) < 1:
+                yield f"SUREFOOT_{name.upper()}={getattr(self, name)} must be 1 or more"
         if self.crash_cap < 1:
             yield f"SUREFOOT_CRASH_CAP={self.crash_cap} leaves no job a first try"
 

@@ -1,6 +1,7 @@
-"""Two repairs to kombu's Redis channel, without which the worker ends where it should go on.
+"""Two repairs to kombu's Redis channel, without which the worker ends where it should go on, and one measure.
 
-Each has a test that fails without it, so that the repair goes when kombu 5.7's successor no longer needs it.
+Each repair has a test that fails without it, so that it goes when kombu 5.7's successor no longer needs it. The
+measure: how much a worker takes up at a time is counted in jobs, since one ring may name a hundred.
 """
 
 from __future__ import annotations
@@ -10,13 +11,52 @@ from typing import Any
 
 from kombu.transport import redis as kombu_redis
 
+from producer.ring import JOBS_HEADER
 from worker.log import log
 
 _Base: Any = kombu_redis.Channel  # its stubs leave out what is repaired here
+_BaseQoS: Any = kombu_redis.QoS
+
+
+class QoS(_BaseQoS):  # type: ignore[misc]  # as below
+    """Counts what was delivered and not yet acknowledged in jobs, where kombu counts messages."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._jobs: dict[str, int] = {}
+        self._taken_up = 0
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Take note of a message that was delivered."""
+        super().append(message, delivery_tag)
+        self._jobs[delivery_tag] = jobs = _jobs_of(message)
+        self._taken_up += jobs
+
+    def ack(self, delivery_tag: str) -> None:
+        """Forget a message that was acknowledged."""
+        self._taken_up -= self._jobs.pop(delivery_tag, 0)
+        super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002  kombu's signature
+        """Forget a message that was put back or dropped."""
+        self._taken_up -= self._jobs.pop(delivery_tag, 0)
+        super().reject(delivery_tag, requeue=requeue)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Forget all: they are on their way back to the queue."""
+        self._jobs.clear()
+        self._taken_up = 0
+        super().restore_unacked(client)
+
+    def can_consume(self) -> bool:
+        """Whether another message may be taken up."""
+        return not self.prefetch_count or self._taken_up < self.prefetch_count
 
 
 class Channel(_Base):  # type: ignore[misc]  # so it is Any here
     """A channel that survives what is no message, and a Redis that goes away while a ring is unacknowledged."""
+
+    QoS = QoS
 
     _known_parameters: dict[str, Any] | None = None
 
@@ -48,6 +88,11 @@ class Channel(_Base):  # type: ignore[misc]  # so it is Any here
         elif self._known_parameters is None:
             self._known_parameters = dict(super()._connparams(False))
         return parameters
+
+
+def _jobs_of(message: Any) -> int:
+    jobs = message.headers.get(JOBS_HEADER, 1)
+    return jobs if isinstance(jobs, int) and jobs > 0 else 1  # anybody may write into the queue
 
 
 def install() -> None:

@@ -98,6 +98,7 @@ def test_a_job_whose_ring_was_lost_is_rung_by_the_relay(
     settings: Settings, lone_producer: Producer, tmp_path: Path
 ) -> None:
     jobs = [lone_producer.enqueue("test.add", {"a": n, "b": 0}, idempotency_key=f"k{n}") for n in range(5)]
+    assert lone_producer.flush()
     with redis.Redis.from_url(settings.redis_url) as client:
         client.flushdb()
     worker = start_worker(settings, tmp_path / "worker.log")
@@ -136,7 +137,7 @@ def test_a_ring_that_comes_five_times_is_answered_once(own_house: House, tmp_pat
     assert len(calls(log)) == 1
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["custom", "prefork", "threads"])
 def test_a_worker_asked_to_stop_finishes_what_it_runs(
     settings: Settings, lone_producer: Producer, tmp_path: Path, pool: str
 ) -> None:
@@ -164,7 +165,7 @@ def test_the_threads_pool_serves_the_same_actions(settings: Settings, lone_produ
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["custom", "prefork", "threads"])
 def test_a_busy_worker_outlives_its_redis_and_goes_on_when_it_is_back(
     settings: Settings, lone_producer: Producer, tmp_path: Path, pool: str
 ) -> None:
@@ -198,7 +199,7 @@ def test_a_relay_whose_connection_is_killed_goes_on(own_house: House) -> None:
     own_house.producer.enqueue("test.add", {"a": 1, "b": 1}).get(SECONDS)
     with engine.connect() as connection:
         kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE :worker"
-        assert connection.execute(text(kill), {"worker": f"%:{own_house.worker.pid}"}).scalar()
+        assert connection.execute(text(kill), {"worker": f"%:{own_house.worker.pid} relay"}).scalar()
         with redis.Redis.from_url(own_house.settings.redis_url) as client:
             later = datetime.now(UTC) + timedelta(seconds=1)
             job = own_house.producer.enqueue("test.add", {"a": 1, "b": 2}, run_at=later)

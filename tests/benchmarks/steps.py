@@ -29,7 +29,7 @@ from producer.ring import Bell, Ring
 from producer.schema import check_params
 from tests.benchmarks.stage import Stage
 from worker.attempt import Attempt, Intent, Settlement
-from worker.writer import Writer
+from worker.statements import Wanted, claim, intend, settle
 
 ACTION = "bench.pure"
 LEASE_SECONDS = 30.0
@@ -89,7 +89,7 @@ def _producer_steps(stage: Stage, engine: Engine, jobs: int) -> list[tuple[str, 
     sealed, envelopes = _timed(lambda number: _sealed(action, number), range(jobs))
     with engine.connect() as connection:
         accepted, _ = _timed(lambda envelope: accept(connection, [envelope], rings=True), envelopes)
-    rung, _ = _timed(lambda envelope: bell.ring([_ring(envelope)]), envelopes)
+    rung, _ = _timed(lambda envelope: bell.ring_now([_ring(envelope)]), envelopes)
     return [("seal, params checked", sealed), ("accept", accepted), ("ring", rung)]
 
 
@@ -106,12 +106,13 @@ def _ring(envelope: Envelope) -> Ring:
 
 
 def _worker_steps(stage: Stage, engine: Engine) -> list[tuple[str, float]]:
-    writer = Writer(engine, worker="bench:1", lease_seconds=LEASE_SECONDS)
+    me = ("bench:1", LEASE_SECONDS)
     ids = [UUID(row[0]) for row in stage.query("SELECT id::text FROM jobs ORDER BY id")]
-    claimed, attempts = _timed(lambda job_id: writer.claim(ACTION, 1, [job_id])[0], ids)
-    pure, _ = _timed(lambda a: writer.intend([_intent(a, "pure", None)]), attempts[::2])
-    unsafe, _ = _timed(lambda a: writer.intend([_intent(a, "unsafe", 0.0)]), attempts[1::2])
-    settled, answers = _timed(lambda a: writer.settle([_settlement(a)]), attempts)
+    with engine.connect() as connection:
+        claimed, attempts = _timed(lambda job_id: claim(connection, *me, [Wanted(ACTION, 1, job_id)])[0], ids)
+        pure, _ = _timed(lambda a: intend(connection, *me, [_intent(a, "pure", None)]), attempts[::2])
+        unsafe, _ = _timed(lambda a: intend(connection, *me, [_intent(a, "unsafe", 0.0)]), attempts[1::2])
+        settled, answers = _timed(lambda a: settle(connection, me[0], [_settlement(a)]), attempts)
     if any(list(answer.values()) != ["settled"] for answer in answers):
         raise RuntimeError("a step did not do its work, so its time means nothing")
     return [

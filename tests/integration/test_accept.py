@@ -379,6 +379,7 @@ def test_closing_one_producer_leaves_another_of_the_same_broker_ringing_and_can_
 
         def rings(producer: Producer, key: str) -> int:
             producer.enqueue("test.add", ADD, idempotency_key=key)
+            assert producer.flush()
             return sum(int(client.llen(name)) for name in client.keys("actions*"))
 
         assert rings(lone_producer, "k1") == 1

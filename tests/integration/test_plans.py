@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from producer import Settings
 from producer.ledger import accept, cancel, reads
 from producer.ledger.engine import open_engine
-from worker import relay, rescue, writer
+from worker import relay, rescue, statements
 from worker.prepared import Prepared
 
 MILLION = 1_000_000
@@ -58,6 +58,7 @@ ASKED = json.dumps(
     ]
 )
 INTENDED = json.dumps([{"id": JOB, "fence": 1, "effect": "pure", "repeat_seconds": None, "data": {}}])
+CLAIMED = {"ids": [UUID(JOB)], "actions": ["test.add"], "versions": [1], "worker": "w", "lease": 30}
 SETTLED = json.dumps([{"id": JOB, "fence": 1, "was": "running", "becomes": "succeeded", "unspent": 0}])
 
 STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
@@ -69,10 +70,10 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "jobs_of_request": (reads.JOBS_OF_REQUEST, {"tenant": "default", "request_id": "request-5"}),
     "state_of": (reads.STATE_OF, {"id": JOB, "tenant": "default"}),
     "events_of": (reads.EVENTS_OF, {"id": JOB}),
-    "claim": (writer.CLAIM, {"ids": [UUID(JOB)], "action": "test.add", "version": 1, "worker": "w", "lease": 30}),
-    "intend": (writer.INTEND, {"asked": INTENDED, "worker": "w", "lease": 30, "pure": False}),
-    "settle": (writer.SETTLE, {"asked": SETTLED, "worker": "w"}),
-    "renew": (writer.RENEW, {"ids": [UUID(JOB)], "fences": [1], "lease": 30}),
+    "claim": (statements.CLAIM, CLAIMED),
+    "intend": (statements.INTEND, {"asked": INTENDED, "worker": "w", "lease": 30, "pure": False}),
+    "settle": (statements.SETTLE, {"asked": SETTLED, "worker": "w"}),
+    "renew": (statements.RENEW, {"ids": [UUID(JOB)], "fences": [1], "lease": 30}),
     "due": (relay.DUE, {"batch": 500, "longest": 900, "patience": 2}),
     "expire": (relay.EXPIRE, {"batch": 500, "worker": "w"}),
     "rescue": (rescue.RESCUE, {"batch": 100, "worker": "w", "cap": 3}),

@@ -27,6 +27,7 @@ OUTCOMES: dict[str, list[Outcome]] = {
     "failure": [Failure("none", "retry", None, ERROR), Failure("unknown", "retry", None, ERROR)],
     "refusal": [Failure("none", "refuse", None, ERROR), Failure("unknown", "refuse", None, ERROR)],
     "hold": [Failure("none", "hold", None, ERROR), Failure("unknown", "hold", None, ERROR)],
+    "stop": [Failure("none", "return", None, ERROR), Failure("unknown", "return", None, ERROR)],
 }
 
 
@@ -49,7 +50,7 @@ class Case:
         """As the page defines it; where the first intent set no end, the class alone says."""
         if self.situation.repeat_left is None:
             return self.situation.effect in ("pure", "idempotent")
-        return self.situation.repeat_left == LATE
+        return self.situation.repeat_left > (0 if self.name == "stop" else SOON)
 
 
 CONDITIONS: dict[str, Callable[[Case], bool]] = {

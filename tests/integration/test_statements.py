@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
@@ -14,9 +17,35 @@ from producer import Producer, State
 from producer.job import Job
 from worker.attempt import Attempt, Intent, Settlement
 from worker.rescue import rescue
-from worker.writer import Writer
+from worker.statements import Granted, Settled, Wanted, claim, intend, renew, settle
 
 LEASE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Writes as one worker would, statement by statement."""
+
+    engine: Engine
+    worker: str
+    lease_seconds: float
+
+    def claim(self, action: str, version: int, job_ids: Sequence[UUID]) -> list[Attempt]:
+        with self.engine.connect() as connection:
+            wanted = [Wanted(action, version, job_id) for job_id in job_ids]
+            return claim(connection, self.worker, self.lease_seconds, wanted)
+
+    def intend(self, intents: Sequence[Intent]) -> dict[UUID, Granted]:
+        with self.engine.connect() as connection:
+            return intend(connection, self.worker, self.lease_seconds, intents)
+
+    def settle(self, settlements: Sequence[Settlement]) -> dict[UUID, Settled]:
+        with self.engine.connect() as connection:
+            return settle(connection, self.worker, settlements)
+
+    def renew(self, held: Iterable[tuple[UUID, int]]) -> set[UUID]:
+        with self.engine.connect() as connection:
+            return renew(connection, dict(held), self.lease_seconds)
 
 
 @pytest.fixture
@@ -24,11 +53,11 @@ def job(lone_producer: Producer) -> Job:
     return lone_producer.enqueue("test.add", {"a": 1, "b": 2}, idempotency_key="k")
 
 
-def writer_of(engine: Engine, name: str = "w1", lease_seconds: float = LEASE_SECONDS) -> Writer:
-    return Writer(engine, worker=name, lease_seconds=lease_seconds)
+def writer_of(engine: Engine, name: str = "w1", lease_seconds: float = LEASE_SECONDS) -> Hand:
+    return Hand(engine, name, lease_seconds)
 
 
-def claim(writer: Writer, job: Job) -> Attempt:
+def claimed(writer: Hand, job: Job) -> Attempt:
     (attempt,) = writer.claim("test.add", 1, [job.id])
     return attempt
 
@@ -87,7 +116,7 @@ def test_a_job_past_its_deadline_is_not_claimed(engine: Engine, job: Job) -> Non
 
 def test_an_attempt_is_spent_by_its_intent_and_not_by_its_claim(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     assert job.refresh().record.attempt == 0
     assert writer.intend([intent(attempt)]) == {job.id: "intended"}
     assert job.refresh().record.attempt == 1
@@ -95,7 +124,7 @@ def test_an_attempt_is_spent_by_its_intent_and_not_by_its_claim(engine: Engine, 
 
 def test_an_outcome_lands_with_its_decision_and_its_event(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     writer.intend([intent(attempt)])
     cost = Decimal("0.000000001")
     outcome = settlement(attempt, result={"total": 3}, latency_ms=1.5, tokens_in=2, tokens_out=3, cost_usd=cost)
@@ -108,7 +137,7 @@ def test_an_outcome_lands_with_its_decision_and_its_event(engine: Engine, job: J
 
 def test_a_result_of_null_is_a_result(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     writer.intend([intent(attempt)])
     assert writer.settle([settlement(attempt, result=None)]) == {job.id: "settled"}
     assert job.refresh().state is State.SUCCEEDED
@@ -116,7 +145,7 @@ def test_a_result_of_null_is_a_result(engine: Engine, job: Job) -> None:
 
 def test_every_write_may_be_repeated_and_lands_once(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     assert writer.intend([intent(attempt)]) == writer.intend([intent(attempt)]) == {job.id: "intended"}
     assert job.refresh().record.attempt == 1
     outcome = settlement(attempt, result=3)
@@ -127,11 +156,11 @@ def test_every_write_may_be_repeated_and_lands_once(engine: Engine, job: Job) ->
 
 def test_a_worker_that_lost_its_job_changes_nothing_and_its_result_is_an_event(engine: Engine, job: Job) -> None:
     slow, fast = writer_of(engine, "slow"), writer_of(engine, "fast")
-    first = claim(slow, job)
+    first = claimed(slow, job)
     slow.intend([intent(first)])
     expire_leases(engine)
     assert take_over(engine) == 1
-    second = claim(fast, job)
+    second = claimed(fast, job)
     fast.intend([intent(second)])
     assert fast.settle([settlement(second, result="second")]) == {job.id: "settled"}
     assert slow.settle([settlement(first, result="first")]) == {job.id: "late"}
@@ -143,7 +172,7 @@ def test_a_worker_that_lost_its_job_changes_nothing_and_its_result_is_an_event(e
 
 def test_an_intent_is_not_granted_after_the_lease_ran_out(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     expire_leases(engine)
     assert writer.intend([intent(attempt)]) == {job.id: "lost"}
     take_over(engine)
@@ -152,14 +181,14 @@ def test_an_intent_is_not_granted_after_the_lease_ran_out(engine: Engine, job: J
 
 def test_an_intent_is_not_granted_after_a_cancellation(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     assert job.cancel() == "requested"
     assert writer.intend([intent(attempt)]) == {job.id: "cancelled"}
 
 
 def test_a_renewal_keeps_what_is_ours_and_leaves_out_what_is_not(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     assert writer.renew([(job.id, attempt.fence)]) == {job.id}
     assert writer.renew([(job.id, attempt.fence - 1)]) == set()
     expire_leases(engine)
@@ -197,7 +226,7 @@ def test_what_follows_a_death_hangs_on_the_intent_and_the_effect_class(
     engine: Engine, job: Job, effect: str, repeat_seconds: float | None, *, intended: bool, becomes: State
 ) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     if intended:
         writer.intend([intent(attempt, effect, repeat_seconds)])
     expire_leases(engine)
@@ -215,7 +244,7 @@ def test_a_job_that_takes_down_workers_is_left_alone_after_the_cap(
 ) -> None:
     writer = writer_of(engine)
     for _ in range(3):
-        writer.intend([intent(claim(writer, job), effect, None)])
+        writer.intend([intent(claimed(writer, job), effect, None)])
         expire_leases(engine)
         assert take_over(engine) == 1
     assert job.refresh().state is becomes
@@ -223,19 +252,19 @@ def test_a_job_that_takes_down_workers_is_left_alone_after_the_cap(
 
 
 def test_a_lease_that_holds_is_not_taken_over(engine: Engine, job: Job) -> None:
-    claim(writer_of(engine), job)
+    claimed(writer_of(engine), job)
     assert take_over(engine) == 0
 
 
 def test_a_move_that_the_table_of_states_does_not_know_is_refused_before_it_is_sent(engine: Engine, job: Job) -> None:
-    attempt = claim(writer_of(engine), job)
+    attempt = claimed(writer_of(engine), job)
     with pytest.raises(ValueError, match="cannot go from claimed to succeeded"):
         settlement(attempt, State.SUCCEEDED, was=State.CLAIMED)
 
 
 def test_a_job_waiting_after_a_possible_effect_is_in_doubt_when_cancelled(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     writer.intend([intent(attempt, "keyed", 3600.0)])
     waiting = settlement(attempt, State.WAITING, waiting_for="retry", delay=60.0, maybe_happened=True)
     assert writer.settle([waiting]) == {job.id: "settled"}
@@ -245,7 +274,7 @@ def test_a_job_waiting_after_a_possible_effect_is_in_doubt_when_cancelled(engine
 
 def test_a_hold_gives_its_attempt_back(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
-    attempt = claim(writer, job)
+    attempt = claimed(writer, job)
     writer.intend([intent(attempt)])
     held = settlement(attempt, State.WAITING, waiting_for="rate", delay=60.0, unspent=1)
     writer.settle([held])

@@ -1,0 +1,52 @@
+"""How a Celery task ends: as the attempts of its ring did, so that Flower and events show them as such."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from celery.exceptions import Ignore, Retry
+
+from producer.errors import JobFailed, SurefootError
+from producer.ledger.states import State
+from worker.attempt import Settlement
+
+
+class JobsFailed(SurefootError):
+    """Some jobs of one ring ended without a result."""
+
+
+def as_celery_has_it(settlements: Sequence[Settlement], *, rung: int) -> str:
+    """End the Celery task of a ring that named `rung` jobs.
+
+    Returns:
+        A line for Flower, where all went well; never a result, which may hold secrets.
+
+    Raises:
+        Ignore: Where there was nothing to do.
+        Retry: Where jobs wait, and none failed; the due times are in the ledger, and no message is sent from here.
+        JobFailed: Where the one job ended without a result.
+        JobsFailed: Where several were rung, and one at least did.
+    """
+    if not settlements:
+        raise Ignore
+    if rung == 1:
+        return _one(settlements[0])
+    counts = Counter(settlement.becomes for settlement in settlements)
+    line = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    if set(counts) <= {State.SUCCEEDED}:
+        return line
+    if set(counts) <= {State.SUCCEEDED, State.WAITING}:
+        raise Retry(line, when=max(settlement.delay or 0.0 for settlement in settlements))  # type: ignore[arg-type]
+    raise JobsFailed(line)
+
+
+def _one(settlement: Settlement) -> str:
+    if settlement.becomes is State.SUCCEEDED:
+        return f"{settlement.becomes} at attempt {settlement.attempt}"
+    error = settlement.error and {name: settlement.error[name] for name in ("type", "message")}
+    failure = JobFailed(settlement.job_id, settlement.becomes, error)
+    if settlement.becomes is State.WAITING:
+        why, delay = f"waiting for {settlement.waiting_for}", settlement.delay
+        raise Retry(why, exc=failure, when=delay)  # type: ignore[arg-type]  # a float is a Real
+    raise failure

@@ -1,0 +1,82 @@
+"""The one event loop of a worker process. Every attempt runs on it, whichever pool Celery was started with.
+
+In the asyncio pool a Celery task is a greenlet on this loop and waits by switching back to it. In `threads` and
+`prefork` it has a thread to itself, which waits for the loop's. `wait_for` is both, so the code of an attempt is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+from worker.settings import WorkerSettings
+from worker.watchdog import Watchdog
+
+T = TypeVar("T")
+
+Reason = Literal["stopping", "revoked", "time limit"]
+
+
+@dataclass(slots=True)
+class CutOff:
+    """Why the attempts of one ring are being cut off; None as long as they are not.
+
+    Set before the cancellation is sent, so that whoever is cancelled can tell it from an action's own.
+    """
+
+    reason: Reason | None = None
+
+
+cut_off: ContextVar[CutOff] = ContextVar("cut_off")
+
+
+class TaskGreenlet(greenlet):  # type: ignore[misc]  # it has no types of its own
+    """Runs Celery's tracer for one task of the asyncio pool. Its parent drives it from the loop."""
+
+
+def process_loop() -> asyncio.AbstractEventLoop:
+    """Return this process's loop; its thread starts at the first use. A forked child gets one of its own."""
+    return _loop_of(os.getpid())
+
+
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on the loop, and return what it returned or raise what it raised.
+
+    Called from the body of a Celery task. Where a time limit of Celery's interrupts the waiting, the work is cut off.
+    """
+    current = getcurrent()
+    if isinstance(current, TaskGreenlet):
+        assert current.parent is not None  # noqa: S101  for the type checker; the pool's greenlets have one
+        return current.parent.switch(work)  # type: ignore[no-any-return]  # what `work` returned
+    cut = CutOff()
+    cut_off.set(cut)  # the coroutine's task takes this thread's context along
+    future = asyncio.run_coroutine_threadsafe(work, process_loop())
+    try:
+        return future.result()
+    except BaseException:
+        if not future.done():
+            cut.reason = "time limit"
+            future.cancel()
+        raise
+
+
+@cache
+def _loop_of(_pid: int) -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=_run, args=(loop,), name="loop", daemon=True)
+    thread.start()
+    Watchdog(loop, thread, after_seconds=WorkerSettings.from_env().loop_blocked_seconds).start()
+    return loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()

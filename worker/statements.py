@@ -1,0 +1,256 @@
+"""The statements by which a worker moves the jobs that it owns: claim, intend, settle, renew.
+
+Each takes many jobs and answers for each by its own row, under its own fence. A statement is a transaction. Claims, and
+the intents of pure actions, commit without waiting for the disk: the write-ahead log is in order, so whatever makes a
+later intent or outcome durable makes them durable first, and one that is lost was never followed by an effect that
+anybody could see.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy.engine import Connection
+
+from producer.ledger.accept import RING_PATIENCE_SECONDS
+from producer.ledger.states import CLOSED, LEASED, State, in_sql, may_become
+from worker.attempt import Attempt, Intent, Settlement
+from worker.prepared import Prepared
+
+# Row locks in the order of ids, so that two workers with jobs in common cannot wait for one another in a circle.
+CLAIM = Prepared(
+    "claim",
+    f"""
+WITH named AS MATERIALIZED (
+  SELECT j.id, j.state, j.due_at, j.deadline_at, j.waiting_for,
+    j.action = a.action AND j.action_version = a.version AS ours
+  FROM unnest(:ids, :actions, :versions) AS a(id, action, version) JOIN jobs j ON j.id = a.id
+  ORDER BY j.id FOR UPDATE OF j
+), due AS (
+  SELECT id FROM named
+  WHERE ours AND state IN ({may_become(State.CLAIMED)})
+    AND due_at <= clock_timestamp() AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+), claimed AS (
+  UPDATE jobs j SET state = '{State.CLAIMED}', waiting_for = NULL, fence = fence + 1, lease_owner = :worker,
+    lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = last_seq + 1
+  FROM due WHERE j.id = due.id
+  RETURNING j.*
+), noted AS (
+  INSERT INTO events (job_id, seq, kind, attempt, fence, worker)
+  SELECT id, last_seq, 'claimed', attempt + 1, fence, :worker FROM claimed
+)
+SELECT c.id, c.tenant, c.action, c.attempt, c.fence, c.queue, c.priority, c.traceparent, c.maybe_happened, c.effect,
+  c.cancel_requested_at IS NOT NULL AS cancel_requested,
+  extract(epoch FROM c.deadline_at - clock_timestamp()) AS deadline_left,
+  extract(epoch FROM c.repeatable_until - clock_timestamp()) AS repeat_left,
+  d.request_id, d.user_id, d.agent_id, d.params, set_config('synchronous_commit', 'off', true)
+FROM claimed c JOIN decisions d ON d.job_id = c.id
+""",
+    ids="uuid[]",
+    actions="text[]",
+    versions="int[]",
+    worker="text",
+    lease="double precision",
+)
+
+# A repeat whose first try did land is answered alike: it finds the job running under its own fence.
+INTEND = Prepared(
+    "intend",
+    f"""
+WITH asked AS (
+  SELECT * FROM json_to_recordset(:asked)
+    AS a(id uuid, fence bigint, effect text, repeat_seconds double precision, data json)
+), mine AS (
+  SELECT a.*, j.state, j.cancel_requested_at IS NOT NULL AS cancelled, j.lease_expires_at > clock_timestamp() AS alive,
+    coalesce(j.deadline_at <= clock_timestamp(), false) AS overdue
+  FROM jobs j JOIN asked a USING (id, fence) ORDER BY j.id FOR UPDATE OF j
+), intended AS (
+  UPDATE jobs j SET state = '{State.RUNNING}', attempt = j.attempt + 1, effect = m.effect,
+    repeatable_until = coalesce(j.repeatable_until, clock_timestamp() + make_interval(secs => m.repeat_seconds)),
+    lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = j.last_seq + 1
+  FROM mine m
+  WHERE j.id = m.id AND m.state IN ({may_become(State.RUNNING)}) AND m.alive AND NOT m.cancelled AND NOT m.overdue
+  RETURNING j.id, j.last_seq, j.attempt, j.fence, m.data
+), noted AS (
+  INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)
+  SELECT id, last_seq, 'intended', attempt, fence, :worker, data FROM intended
+)
+SELECT m.id, CASE WHEN m.id IN (SELECT id FROM intended) OR m.state = '{State.RUNNING}' THEN 'intended'
+                  WHEN m.alive AND m.cancelled THEN 'cancelled' WHEN m.alive AND m.overdue THEN 'expired'
+                  ELSE 'lost' END AS answer,
+  CASE WHEN :pure THEN set_config('synchronous_commit', 'off', true) END
+FROM mine m
+""",
+    asked="json",
+    worker="text",
+    lease="double precision",
+    pure="boolean",
+)
+
+# `moved` takes its rows from `owned`: a row that this statement updates before locking it would be skipped there.
+SETTLE = Prepared(
+    "settle",
+    f"""
+WITH asked AS (
+  SELECT * FROM json_to_recordset(:asked) AS a(
+    id uuid, fence bigint, was text, becomes text, waiting_for text, delay double precision, unspent int,
+    maybe_happened boolean, result text, error text, latency_ms numeric, tokens_in bigint, tokens_out bigint,
+    cost_usd numeric, kind text, attempt int, patience double precision, data json)
+), owned AS (
+  SELECT j.id, j.fence = a.fence AS mine, j.state FROM jobs j JOIN asked a USING (id) ORDER BY j.id FOR UPDATE OF j
+), moved AS (
+  UPDATE jobs j SET state = a.becomes, waiting_for = a.waiting_for,
+    due_at = CASE WHEN a.delay IS NULL THEN j.due_at
+                  WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
+                  ELSE statement_timestamp() + make_interval(secs => a.delay) END,
+    ring_at = CASE WHEN a.delay IS NULL THEN j.ring_at
+                   WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
+                   ELSE statement_timestamp() + make_interval(secs => a.delay + a.patience) END,
+    attempt = j.attempt - a.unspent, maybe_happened = a.maybe_happened, lease_owner = NULL, lease_expires_at = NULL,
+    finished_at = CASE WHEN a.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = j.last_seq + 1
+  FROM asked a JOIN owned o USING (id) WHERE j.id = o.id AND j.fence = a.fence AND j.state = a.was
+  RETURNING j.id, j.last_seq
+), decided AS (
+  UPDATE decisions d SET result = CAST(a.result AS json), error = CAST(a.error AS json),
+    latency_ms = coalesce(a.latency_ms, d.latency_ms),
+    tokens_in = CASE WHEN a.tokens_in IS NULL THEN d.tokens_in ELSE coalesce(d.tokens_in, 0) + a.tokens_in END,
+    tokens_out = CASE WHEN a.tokens_out IS NULL THEN d.tokens_out ELSE coalesce(d.tokens_out, 0) + a.tokens_out END,
+    cost_usd = CASE WHEN a.cost_usd IS NULL THEN d.cost_usd ELSE coalesce(d.cost_usd, 0) + a.cost_usd END
+  FROM asked a JOIN moved m USING (id) WHERE d.job_id = m.id
+), late AS (
+  UPDATE jobs j SET last_seq = j.last_seq + 1
+  FROM owned o WHERE j.id = o.id AND NOT o.mine
+  RETURNING j.id, j.last_seq
+), noted AS (
+  INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)
+  SELECT a.id, m.last_seq, a.kind, a.attempt, a.fence, :worker, a.data FROM asked a JOIN moved m USING (id)
+  UNION ALL
+  SELECT a.id, l.last_seq, 'late_result', a.attempt, a.fence, :worker,
+         json_build_object('would_be', a.becomes, 'result', CAST(a.result AS json), 'error', CAST(a.error AS json))
+  FROM asked a JOIN late l USING (id)
+)
+SELECT o.id, CASE WHEN o.id IN (SELECT id FROM moved) THEN 'settled'
+                  WHEN o.mine THEN 'repeated' ELSE 'late' END AS answer
+FROM owned o
+""",
+    asked="json",
+    worker="text",
+)
+
+RENEW = Prepared(
+    "renew",
+    f"""
+WITH held AS MATERIALIZED (
+  SELECT j.id, j.fence = a.fence AND j.state IN ({in_sql(LEASED)}) AND j.lease_expires_at > clock_timestamp() AS ours
+  FROM unnest(:ids, :fences) AS a(id, fence) JOIN jobs j ON j.id = a.id ORDER BY j.id FOR UPDATE OF j
+)
+UPDATE jobs j SET lease_expires_at = clock_timestamp() + make_interval(secs => :lease)
+FROM held h WHERE j.id = h.id AND h.ours
+RETURNING j.id
+""",
+    ids="uuid[]",
+    fences="bigint[]",
+    lease="double precision",
+)
+
+PURE = "pure"
+
+Granted = Literal["intended", "cancelled", "expired", "lost"]
+Settled = Literal["settled", "repeated", "late"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A job that was rung, to be claimed if it is due, nobody's, and of this version of the action."""
+
+    action: str
+    version: int
+    job_id: UUID
+
+
+def claim(connection: Connection, worker: str, lease_seconds: float, wanted: Sequence[Wanted]) -> list[Attempt]:
+    """Claim those of the jobs that can be; leave out the others."""
+    asked = {
+        "ids": [each.job_id for each in wanted],
+        "actions": [each.action for each in wanted],
+        "versions": [each.version for each in wanted],
+        "worker": worker,
+        "lease": lease_seconds,
+    }
+    return [_attempt(row) for row in CLAIM.run(connection, asked)]
+
+
+def intend(connection: Connection, worker: str, lease_seconds: float, intents: Sequence[Intent]) -> dict[UUID, Granted]:
+    """Record intents; a job that has another owner is left out."""
+    asked = [
+        {"id": i.job_id, "fence": i.fence, "effect": i.effect, "repeat_seconds": i.repeat_seconds, "data": i.data}
+        for i in intents
+    ]
+    pure = all(intent.effect == PURE for intent in intents)
+    parameters = {"asked": _json(asked), "worker": worker, "lease": lease_seconds, "pure": pure}
+    return {row.id: row.answer for row in INTEND.run(connection, parameters)}
+
+
+def settle(connection: Connection, worker: str, settlements: Sequence[Settlement]) -> dict[UUID, Settled]:
+    """Settle attempts, each on its own terms."""
+    parameters = {"asked": _json([_settlement_row(s) for s in settlements]), "worker": worker}
+    return {row.id: row.answer for row in SETTLE.run(connection, parameters)}
+
+
+def renew(connection: Connection, held: Mapping[UUID, int], lease_seconds: float) -> set[UUID]:
+    """Prolong leases, each named with its fence; return the jobs that are still ours."""
+    parameters = {"ids": list(held), "fences": list(held.values()), "lease": lease_seconds}
+    return set(RENEW.run(connection, parameters).scalars())
+
+
+def _attempt(row: Any) -> Attempt:
+    return Attempt(
+        job_id=row.id,
+        tenant=row.tenant,
+        action=row.action,
+        params=row.params,
+        fence=row.fence,
+        number=row.attempt + 1,
+        queue=row.queue,
+        priority=row.priority,
+        traceparent=row.traceparent,
+        request_id=row.request_id,
+        user_id=row.user_id,
+        agent_id=row.agent_id,
+        maybe_happened=row.maybe_happened,
+        cancel_requested=row.cancel_requested,
+        deadline_left=None if row.deadline_left is None else float(row.deadline_left),
+        repeat_left=None if row.repeat_left is None else float(row.repeat_left),
+        intended_before=row.effect is not None,
+    )
+
+
+def _settlement_row(s: Settlement) -> dict[str, Any]:
+    return {
+        "id": s.job_id,
+        "fence": s.fence,
+        "was": s.was,
+        "becomes": s.becomes,
+        "waiting_for": s.waiting_for,
+        "delay": s.delay,
+        "unspent": s.unspent,
+        "maybe_happened": s.maybe_happened,
+        "result": None if s.becomes is not State.SUCCEEDED else _json(s.result),
+        "error": None if s.error is None else _json(s.error),
+        "latency_ms": s.latency_ms,
+        "tokens_in": s.tokens_in,
+        "tokens_out": s.tokens_out,
+        "cost_usd": s.cost_usd,
+        "kind": s.kind,
+        "attempt": s.attempt,
+        "patience": RING_PATIENCE_SECONDS if s.rings else 0,
+        "data": s.data,
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
