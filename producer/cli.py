@@ -18,7 +18,7 @@ from producer.envelope import DEFAULT_PRIORITY, Request
 from producer.errors import InvalidRequest, JobUnfinished, SurefootError
 from producer.job import Job
 from producer.ledger.engine import open_engine
-from producer.ledger.migrate import HEAD, head_revision, migrate, revision_of
+from producer.ledger.revision import REVISION, revision_of
 from producer.ledger.states import State
 from producer.settings import Settings
 
@@ -172,17 +172,19 @@ def actions(as_json: bool) -> None:  # noqa: FBT001  click passes flags by name
 
 
 @main.command("migrate")
-@click.option("--to", "revision", default=HEAD, show_default=True, help="A revision, or base for an empty database.")
+@click.option("--to", "revision", default="head", show_default=True, help="A revision, or base for an empty database.")
 @click.option("--yes", is_flag=True, help="Do not ask before going back, which drops what newer code wrote.")
 @_speaking_errors
 def migrate_command(revision: str, yes: bool) -> None:  # noqa: FBT001  click passes flags by name
     """Bring the ledger's schema to this version's, or to another."""
+    from producer.ledger.migrate import HEAD, migrate  # noqa: PLC0415  Alembic, for this command alone
+
     engine = open_engine(Settings.from_env().database_url, connections=1, name="surefoot-migrate")
     before = revision_of(engine)
     if revision != HEAD and not yes:
         click.confirm(f"Going from {before} to {revision} may drop jobs. Go on?", abort=True)
     migrate(engine, revision)
-    click.echo(f"schema {before or 'empty'} → {revision_of(engine) or 'empty'} (this version's is {head_revision()})")
+    click.echo(f"schema {before or 'empty'} → {revision_of(engine) or 'empty'} (this version's is {REVISION})")
 
 
 def _enqueue_lines(producer: Producer, source: IO[bytes], *, as_json: bool) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Any, Literal, NotRequired
 
-import openai
 from typing_extensions import TypedDict
 
 from producer.canonical import DEPTH_LIMIT, parse_json
@@ -15,6 +14,9 @@ from tasks import Context, Hold, Refused, Retry, Unknown, action
 from tasks._clients import PerLoop
 from tasks._retry_after import retry_after, should_retry
 from tasks._settings import cost_of
+
+if TYPE_CHECKING:
+    import openai
 
 TOO_MANY = frozenset({429, 529})
 INDEFINITE = frozenset({408, 409, 425})
@@ -39,8 +41,14 @@ class Chat(TypedDict):
     tokens_out: NotRequired[int]
 
 
-# max_retries=0: the job is the one layer that retries. Five layers of three tries are 243 calls.
-_clients = PerLoop(lambda: openai.AsyncOpenAI(max_retries=0, api_key=os.environ.get("OPENAI_API_KEY") or "none"))
+def _client() -> openai.AsyncOpenAI:
+    import openai  # noqa: PLC0415  a fifth of a worker's memory, for those that talk to models only
+
+    # max_retries=0: the job is the one layer that retries. Five layers of three tries are 243 calls.
+    return openai.AsyncOpenAI(max_retries=0, api_key=os.environ.get("OPENAI_API_KEY") or "none")
+
+
+_clients = PerLoop(_client)
 
 
 @action("llm.chat", effect="pure", dependency="llm", max_retries=5, retry_backoff=2, timeout=120)
@@ -70,6 +78,8 @@ async def chat(
         Retry: If it could not be reached.
         Unknown: If it failed (5xx) or did not answer in time.
     """
+    import openai  # noqa: PLC0415  as above
+
     wanted: dict[str, Any] = {"temperature": temperature, "max_completion_tokens": max_tokens}
     if answer == "json":
         wanted["response_format"] = {"type": "json_object"}

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import structlog
 from pydantic import BaseModel
 
 from producer.trace import current_traceparent
 from tasks import Context, Hold, Refused, Retry, Unknown, action
+from worker.log import attempt_ids
 
 
 class Total(BaseModel):
@@ -132,14 +132,14 @@ def unwritable() -> Any:
 async def trace(ctx: Context) -> dict[str, str]:
     """Return what the attempt knows of its trace."""
     ctx.log.info("test.traced")
-    bound = structlog.contextvars.get_contextvars()
+    bound = attempt_ids.get()
     return {**bound, "attempt": str(bound["attempt"]), "current": current_traceparent.get(), **ctx.headers()}
 
 
 @action("test.trace_sync", effect="pure")
 def trace_sync(ctx: Context) -> dict[str, str]:
     """Return what the attempt knows of its trace, from a thread."""
-    bound = structlog.contextvars.get_contextvars()
+    bound = attempt_ids.get()
     return {**bound, "attempt": str(bound["attempt"]), "current": current_traceparent.get(), **ctx.headers()}
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from producer.ledger.engine import open_engine
-from producer.ledger.migrate import head_revision, revision_of
+from producer.ledger.revision import REVISION, revision_of
 from producer.redact import redact_text
 from tasks import load
 from worker.settings import WorkerSettings
@@ -68,10 +68,9 @@ def _durability(connection: Connection) -> Iterator[Finding]:
 
 
 def _schema(revision: str | None) -> Finding:
-    head = head_revision()
-    if revision == head:
+    if revision == REVISION:
         return Finding("ok", f"schema {revision}")
-    return Finding("error", f"the schema is {revision or 'not there'}, this version needs {head}: run surefoot migrate")
+    return Finding("error", f"the schema is {revision or 'not there'}, this one needs {REVISION}: run surefoot migrate")
 
 
 def _broker(settings: WorkerSettings) -> Iterator[Finding]:

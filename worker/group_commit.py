@@ -55,6 +55,14 @@ class Kind(Generic[R]):
     missing: R
 
 
+class _Answer(asyncio.Future[Any]):
+    """What a row is waited for with. Whoever is cut off meanwhile learns of it only once the answer is there."""
+
+    def cancel(self, msg: Any = None) -> bool:  # noqa: ARG002  asyncio's signature
+        """Decline."""
+        return False
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     """A row that waits to be written.
@@ -68,7 +76,7 @@ class _Waiting:
     key: Hashable
     row: Any
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
+    future: _Answer
     seconds_left: Callable[[], float]
     not_before: float = 0.0
 
@@ -104,7 +112,7 @@ class GroupCommit:
             DBAPIError: If the ledger refused all of these rows.
         """
         loop = asyncio.get_running_loop()
-        waiting = [_Waiting(kind, key, row, loop, loop.create_future(), seconds_left) for key, row in rows.items()]
+        waiting = [_Waiting(kind, key, row, loop, _Answer(loop=loop), seconds_left) for key, row in rows.items()]
         with self._changed:
             self._waiting[kind.name].extend(waiting)
             if self._thread is None:
@@ -213,9 +221,9 @@ async def _all_resolved(waiting: Sequence[_Waiting]) -> None:
     that in `worker.loop.cut_off`.
     """
     for each in waiting:
-        while not each.future.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait((each.future,))
+        if not each.future.done():
+            with suppress(asyncio.CancelledError, Exception):  # what it holds, the caller looks at
+                await each.future
 
 
 def _answer(batch: Sequence[_Waiting], answers: Mapping[Any, Any]) -> None:

@@ -13,7 +13,7 @@ from celery import signals
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from producer.ledger.migrate import head_revision, revision_of
+from producer.ledger.revision import REVISION, revision_of
 from tasks import ActionSpec
 from worker.log import configure, log
 
@@ -89,10 +89,12 @@ def _refuse_a_wrong_start() -> None:
         raise SystemExit(error)
     for warning in settings.warnings(max(spec.policy.timeout for spec in actions.values())):
         log.warning("settings.doubtful", warning=warning)
-    revision, head = revision_of(parts().engine), head_revision()
-    if revision is None or revision < head:
-        message = f"the ledger's schema is {revision or 'not there'}, this worker needs {head}: run surefoot migrate"
-        log.error("schema.behind", revision=revision, needed=head)
+    revision = revision_of(parts().engine)
+    if revision is None or revision < REVISION:
+        message = (
+            f"the ledger's schema is {revision or 'not there'}, this worker needs {REVISION}: run surefoot migrate"
+        )
+        log.error("schema.behind", revision=revision, needed=REVISION)
         raise SystemExit(message)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -18,8 +20,11 @@ from producer.redact import redact
 from producer.trace import current_traceparent, trace_id_of
 from worker.attempt import Attempt
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("worker")
-AUTHORS_LOG: structlog.stdlib.BoundLogger = structlog.get_logger("action")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("worker")
+AUTHORS_LOG: structlog.typing.FilteringBoundLogger = structlog.get_logger("action")
+
+# The ids of the attempt under way: on every line that is logged inside it, by whomever.
+attempt_ids: ContextVar[Mapping[str, Any]] = ContextVar("attempt_ids", default=MappingProxyType({}))
 
 # Words and ids of our own making, on every line: looking for secrets in them would cost more than the rest of a line.
 OURS = frozenset({"event", "level", "timestamp", "job_id", "trace_id", "action", "attempt", "state", "why"})
@@ -29,7 +34,7 @@ QUIET = ("celery.worker.strategy", "celery.app.trace", "httpx", "httpcore", "htt
 
 
 def configure(style: str, level: str, *, stream: Any = None) -> None:
-    """Send structlog and the standard library's logging through one formatter, secrets redacted.
+    """Have structlog and the standard library's logging write through the same processors, secrets redacted.
 
     Args:
         style: ``json``, ``console``, or ``auto`` for the latter on a terminal.
@@ -39,25 +44,26 @@ def configure(style: str, level: str, *, stream: Any = None) -> None:
     stream = sys.stderr if stream is None else stream
     console = style == "console" or (style == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
+        _with_attempt_ids,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
         structlog.processors.format_exc_info,  # before the redaction: a traceback quotes what it failed on
         _redacted,
     ]
+    # Straight to the stream: by way of the standard library a line costs twice as much, and it is one a job.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, _renderer(console=console)],
+        logger_factory=lambda *names: Lines(names[0] if names else "", stream),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(console=console))
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(console=console)],
+        )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -66,32 +72,54 @@ def configure(style: str, level: str, *, stream: Any = None) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
+class Lines:
+    """What structlog hands its finished lines to. A stream that takes none any more stops nothing."""
+
+    def __init__(self, name: str, stream: Any) -> None:
+        """Write to `stream`; `name` is what `structlog.get_logger` was given."""
+        self.name, self._stream = name, stream
+
+    def msg(self, line: str) -> None:
+        """Write one line."""
+        with suppress(OSError, ValueError):  # a full disk, a closed pipe
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = warn = error = critical = exception = fatal = log = msg
+
+
 @contextmanager
 def bound(attempt: Attempt, traceparent: str) -> Iterator[None]:
     """Bind an attempt's ids to every line, and its span to every call, inside the block."""
-    token = current_traceparent.set(traceparent)
-    ids = {
-        "trace_id": trace_id_of(traceparent),
-        "request_id": attempt.request_id,
-        "job_id": str(attempt.job_id),
-        "action": attempt.action,
-        "attempt": attempt.number,
-    }
-    try:
-        with structlog.contextvars.bound_contextvars(**ids):
-            yield
-    finally:
-        current_traceparent.reset(token)
-
-
-def _rendering(*, console: bool) -> list[structlog.typing.Processor]:
-    final: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(ensure_ascii=False)
+    span = current_traceparent.set(traceparent)
+    ids = attempt_ids.set(
+        {
+            "trace_id": trace_id_of(traceparent),
+            "request_id": attempt.request_id,
+            "job_id": str(attempt.job_id),
+            "action": attempt.action,
+            "attempt": attempt.number,
+        }
     )
-    return [structlog.stdlib.ProcessorFormatter.remove_processors_meta, final]
+    try:
+        yield
+    finally:
+        attempt_ids.reset(ids)
+        current_traceparent.reset(span)
+
+
+def _renderer(*, console: bool) -> structlog.typing.Processor:
+    return structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(ensure_ascii=False)
+
+
+def _with_attempt_ids(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {**attempt_ids.get(), **line}
 
 
 def _redacted(logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     # What an action's author logs, or somebody's library, is free text under any name.
     ours = OURS if getattr(logger, "name", None) == "worker" else frozenset()
-    return {name: value if name in ours else redact({name: value})[name] for name, value in line.items()}
+    for name, value in line.items():
+        if value is not None and name not in ours:
+            line[name] = redact({name: value})[name]
+    return line

@@ -27,7 +27,7 @@ from kombu.asynchronous import get_event_loop
 
 from worker.loop import CutOff, Reason, TaskGreenlet, cut_off, process_loop
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("worker")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("worker")
 
 # Celery's word for whoever runs a task; ours are not processes, so they are numbers that no process has.
 FIRST_ID = 1 << 32

@@ -252,5 +252,5 @@ def _settlement_row(s: Settlement) -> dict[str, Any]:
     }
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+# Made once: json.dumps would make an encoder for each call.
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode

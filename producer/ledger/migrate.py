@@ -31,14 +31,8 @@ def migrate(engine: Engine, revision: str = HEAD) -> None:
     in_transaction(engine, lambda connection: _move(connection, revision))
 
 
-def revision_of(engine: Engine) -> str | None:
-    """Return the database's revision; None where it was never migrated."""
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def head_revision() -> str:
-    """Return the revision that this code was written for."""
+def newest_migration() -> str:
+    """Return the revision that `migrate` moves to by itself."""
     return str(_script().get_current_head())
 
 

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from producer.ledger.engine import open_engine
-from producer.ledger.migrate import head_revision, migrate, revision_of
+from producer.ledger.migrate import migrate, newest_migration
+from producer.ledger.revision import REVISION, revision_of
 from producer.ledger.tables import metadata
 
 # Everything that tells two schemas apart, as Postgres itself spells it; Alembic's own table aside.
@@ -41,13 +42,17 @@ def schema(engine: Engine) -> set[tuple[str, ...]]:
 def test_an_empty_database_migrates_to_head_and_back_to_empty(empty: Engine) -> None:
     assert revision_of(empty) is None
     migrate(empty)
-    assert revision_of(empty) == head_revision()
+    assert revision_of(empty) == REVISION
     assert schema(empty)
     migrate(empty, "base")
     assert revision_of(empty) is None
     assert schema(empty) == set()
     migrate(empty)
-    assert revision_of(empty) == head_revision()
+    assert revision_of(empty) == REVISION
+
+
+def test_the_revision_that_the_code_names_is_the_newest_migrations() -> None:
+    assert newest_migration() == REVISION
 
 
 def test_migrating_twice_changes_nothing(empty: Engine) -> None:
@@ -69,7 +74,7 @@ def test_two_processes_that_migrate_at_once_wait_for_one_another(empty: Engine) 
     with ThreadPoolExecutor(3) as threads:
         for done in [threads.submit(migrate, empty) for _ in range(3)]:
             done.result(30)
-    assert revision_of(empty) == head_revision()
+    assert revision_of(empty) == REVISION
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(empty: Engine) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from producer.redact import REDACTED, redact, redact_text
+from producer.redact import REDACTED, _searched, redact, redact_text
 from tests.unit.json_values import CANARY, values
 
 KEY = "4f9Ha72Lq0Zx81Wm5Kc3"  # a run of letters and digits as keys have them
@@ -235,6 +235,15 @@ pieces = st.lists(
 @example("Authorization: Bearer x")
 def test_redacted_text_stays_as_it_is(text: str) -> None:
     assert redact_text(redact_text(text)) == redact_text(text)
+
+
+@given(pieces | st.text(max_size=60))
+@settings(max_examples=300)
+@example(CARD)
+@example("4111-1111-1111-1111")
+@example("3782-822463-10005")
+def test_the_quick_look_passes_over_nothing_that_the_search_would_find(text: str) -> None:
+    assert redact_text(text) == _searched(text)
 
 
 @given(values | st.dictionaries(st.sampled_from(["password", "tokens", "a"]), values, max_size=3))
