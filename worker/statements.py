@@ -91,7 +91,8 @@ FROM mine m
     pure="boolean",
 )
 
-# `moved` takes its rows from `owned`: a row that this statement updates before locking it would be skipped there.
+# `moved` takes its rows from `owned`: a row that this statement updates before locking it would be skipped there. What
+# the later arms need, the earlier ones hand on: to join them anew would compare every row with every other.
 SETTLE = Prepared(
     "settle",
     f"""
@@ -101,37 +102,37 @@ WITH asked AS (
     maybe_happened boolean, result text, error text, latency_ms numeric, tokens_in bigint, tokens_out bigint,
     cost_usd numeric, kind text, attempt int, patience double precision, data json)
 ), owned AS (
-  SELECT j.id, j.fence = a.fence AS mine, j.state FROM jobs j JOIN asked a USING (id) ORDER BY j.id FOR UPDATE OF j
+  SELECT a.*, j.fence = a.fence AS mine, j.state FROM jobs j JOIN asked a USING (id) ORDER BY j.id FOR UPDATE OF j
 ), moved AS (
-  UPDATE jobs j SET state = a.becomes, waiting_for = a.waiting_for,
-    due_at = CASE WHEN a.delay IS NULL THEN j.due_at
+  UPDATE jobs j SET state = o.becomes, waiting_for = o.waiting_for,
+    due_at = CASE WHEN o.delay IS NULL THEN j.due_at
                   WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
-                  ELSE statement_timestamp() + make_interval(secs => a.delay) END,
-    ring_at = CASE WHEN a.delay IS NULL THEN j.ring_at
+                  ELSE statement_timestamp() + make_interval(secs => o.delay) END,
+    ring_at = CASE WHEN o.delay IS NULL THEN j.ring_at
                    WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
-                   ELSE statement_timestamp() + make_interval(secs => a.delay + a.patience) END,
-    attempt = j.attempt - a.unspent, maybe_happened = a.maybe_happened, lease_owner = NULL, lease_expires_at = NULL,
-    finished_at = CASE WHEN a.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = j.last_seq + 1
-  FROM asked a JOIN owned o USING (id) WHERE j.id = o.id AND j.fence = a.fence AND j.state = a.was
-  RETURNING j.id, j.last_seq
+                   ELSE statement_timestamp() + make_interval(secs => o.delay + o.patience) END,
+    attempt = j.attempt - o.unspent, maybe_happened = o.maybe_happened, lease_owner = NULL, lease_expires_at = NULL,
+    finished_at = CASE WHEN o.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = j.last_seq + 1
+  FROM owned o WHERE j.id = o.id AND o.mine AND o.state = o.was
+  RETURNING o.*, j.last_seq
 ), decided AS (
-  UPDATE decisions d SET result = CAST(a.result AS json), error = CAST(a.error AS json),
-    latency_ms = coalesce(a.latency_ms, d.latency_ms),
-    tokens_in = CASE WHEN a.tokens_in IS NULL THEN d.tokens_in ELSE coalesce(d.tokens_in, 0) + a.tokens_in END,
-    tokens_out = CASE WHEN a.tokens_out IS NULL THEN d.tokens_out ELSE coalesce(d.tokens_out, 0) + a.tokens_out END,
-    cost_usd = CASE WHEN a.cost_usd IS NULL THEN d.cost_usd ELSE coalesce(d.cost_usd, 0) + a.cost_usd END
-  FROM asked a JOIN moved m USING (id) WHERE d.job_id = m.id
+  UPDATE decisions d SET result = CAST(m.result AS json), error = CAST(m.error AS json),
+    latency_ms = coalesce(m.latency_ms, d.latency_ms),
+    tokens_in = CASE WHEN m.tokens_in IS NULL THEN d.tokens_in ELSE coalesce(d.tokens_in, 0) + m.tokens_in END,
+    tokens_out = CASE WHEN m.tokens_out IS NULL THEN d.tokens_out ELSE coalesce(d.tokens_out, 0) + m.tokens_out END,
+    cost_usd = CASE WHEN m.cost_usd IS NULL THEN d.cost_usd ELSE coalesce(d.cost_usd, 0) + m.cost_usd END
+  FROM moved m WHERE d.job_id = m.id
 ), late AS (
   UPDATE jobs j SET last_seq = j.last_seq + 1
   FROM owned o WHERE j.id = o.id AND NOT o.mine
-  RETURNING j.id, j.last_seq
+  RETURNING o.*, j.last_seq
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)
-  SELECT a.id, m.last_seq, a.kind, a.attempt, a.fence, :worker, a.data FROM asked a JOIN moved m USING (id)
+  SELECT id, last_seq, kind, attempt, fence, :worker, data FROM moved
   UNION ALL
-  SELECT a.id, l.last_seq, 'late_result', a.attempt, a.fence, :worker,
-         json_build_object('would_be', a.becomes, 'result', CAST(a.result AS json), 'error', CAST(a.error AS json))
-  FROM asked a JOIN late l USING (id)
+  SELECT id, last_seq, 'late_result', attempt, fence, :worker,
+         json_build_object('would_be', becomes, 'result', CAST(result AS json), 'error', CAST(error AS json))
+  FROM late
 )
 SELECT o.id, CASE WHEN o.id IN (SELECT id FROM moved) THEN 'settled'
                   WHEN o.mine THEN 'repeated' ELSE 'late' END AS answer
