@@ -255,7 +255,8 @@ class Producer:
         if len(envelopes) == 1 or conflicts == "return":
             # One statement is one transaction, and a conflict leaves nothing to take back.
             with self._engine.connect() as connection:
-                return _refusing(accept(connection, envelopes, rings=True), envelopes, conflicts)
+                answers = accept(connection, envelopes, rings=True, prepared=len(envelopes) == 1)
+                return _refusing(answers, envelopes, conflicts)
         return in_transaction(self._engine, lambda c: _refusing(accept(c, envelopes, rings=True), envelopes, conflicts))
 
     def _rings(self, envelopes: Sequence[Envelope], answers: Sequence[Answer]) -> list[Ring]:

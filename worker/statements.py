@@ -17,9 +17,9 @@ from uuid import UUID
 from sqlalchemy.engine import Connection
 
 from producer.ledger.accept import RING_PATIENCE_SECONDS
+from producer.ledger.prepared import Prepared
 from producer.ledger.states import CLOSED, LEASED, State, in_sql, may_become
 from worker.attempt import Attempt, Intent, Settlement
-from worker.prepared import Prepared
 
 # Row locks in the order of ids, so that two workers with jobs in common cannot wait for one another in a circle.
 CLAIM = Prepared(

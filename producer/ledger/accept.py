@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from producer.canonical import differing_paths
 from producer.envelope import Envelope
 from producer.errors import KeyInFlight
+from producer.ledger.prepared import Prepared
 from producer.ledger.states import CLOSED, WITHOUT_RESULT, State, in_sql
 
 # How long a fresh ring may be on its way before the relay looks whether it got lost.
@@ -29,9 +30,11 @@ _values_of = attrgetter(*COLUMNS)
 # A key that another transaction is inserting makes ON CONFLICT wait for it; the look for the latest still has the
 # snapshot from before, so such a request is answered by neither arm and asks again. Rows go in by key order, so
 # that two batches with keys in common wait for one another in one direction only.
-ACCEPT = text(f"""
+ACCEPT = Prepared(
+    "accept",
+    f"""
 WITH asked AS (
-  SELECT * FROM json_to_recordset(CAST(:asked AS json)) AS a(
+  SELECT * FROM json_to_recordset(:asked) AS a(
     ordinal int, id uuid, tenant text, action text, action_version int, idempotency_key text, key_derived boolean,
     fingerprint text, params text, input text, reasoning text, user_id text, agent_id text, request_id text,
     traceparent text, queue text, priority smallint, run_at timestamptz, deadline timestamptz, on_closed text)
@@ -73,7 +76,12 @@ SELECT w.ordinal, a.id, '{State.QUEUED}' AS state, true AS same, true AS created
 FROM accepted a JOIN wanted w USING (id)
 UNION ALL
 SELECT ordinal, latest_id, state, same, false, accepted_at, false FROM judged WHERE NOT wanted
-""")
+""",
+    hashing=True,
+    asked="json",
+    rings="boolean",
+    patience="double precision",
+)
 
 STANDING = text(
     "SELECT CAST(d.params AS text) AS params, j.action_version"
@@ -115,7 +123,9 @@ class Answer:
     paths: tuple[str, ...] = ()
 
 
-def accept(connection: Connection, envelopes: Sequence[Envelope], *, rings: bool) -> list[Answer]:
+def accept(
+    connection: Connection, envelopes: Sequence[Envelope], *, rings: bool, prepared: bool = False
+) -> list[Answer]:
     """Accept requests in one statement and answer each, in order.
 
     Safe to repeat with the same envelopes: one that landed the first time is answered ``created`` again, which is
@@ -125,6 +135,7 @@ def accept(connection: Connection, envelopes: Sequence[Envelope], *, rings: bool
         connection: In autocommit, or in the transaction that the jobs shall belong to.
         envelopes: What to accept.
         rings: Whether the caller will ring the jobs itself after the commit; else the relay does so at once.
+        prepared: Whether the connection is our own and in autocommit, so that the statement is planned only once.
     """
     answers: dict[int, Answer] = {}
     for _ in range(ROUNDS + 1):
@@ -133,16 +144,16 @@ def accept(connection: Connection, envelopes: Sequence[Envelope], *, rings: bool
             break
         rows = _asked(envelopes, waiting)
         parameters = {"asked": rows, "rings": rings, "patience": RING_PATIENCE_SECONDS}
-        for row in _execute(connection, parameters):
+        for row in _execute(connection, parameters, prepared=prepared):
             answers[row.ordinal] = _answer(row, envelopes[row.ordinal])
     else:
         raise KeyInFlight
     return list(_with_paths(connection, envelopes, [answers[i] for i in range(len(envelopes))]))
 
 
-def _execute(connection: Connection, parameters: dict[str, Any]) -> list[Any]:
+def _execute(connection: Connection, parameters: dict[str, Any], *, prepared: bool) -> list[Any]:
     try:
-        return list(connection.execute(ACCEPT, parameters))
+        return list((ACCEPT.run if prepared else ACCEPT.run_plain)(connection, parameters))
     except OperationalError as error:
         if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:
             raise KeyInFlight from error

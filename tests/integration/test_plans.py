@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection
 from producer import Settings
 from producer.ledger import accept, cancel, reads
 from producer.ledger.engine import open_engine
+from producer.ledger.prepared import Prepared
 from worker import relay, rescue, statements
-from worker.prepared import Prepared
 
 MILLION = 1_000_000
 ON_THEIR_WAY = 200
@@ -127,8 +127,8 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-@pytest.mark.parametrize("name", ["claim", "intend", "settle", "renew"])
-def test_a_plan_kept_from_an_empty_ledger_looks_jobs_up_by_id(engine: Engine, name: str) -> None:
+@pytest.mark.parametrize("name", ["accept", "claim", "intend", "settle", "renew"])
+def test_a_plan_kept_from_an_empty_ledger_looks_jobs_up_by_an_unique_index(engine: Engine, name: str) -> None:
     # It is kept for as long as the connection lives, and the ledger grows meanwhile.
     statement, parameters = STATEMENTS[name]
     with engine.connect() as connection:
@@ -136,5 +136,6 @@ def test_a_plan_kept_from_an_empty_ledger_looks_jobs_up_by_id(engine: Engine, na
     nodes = _nodes(explained[0]["Plan"])
     scans = [n for n in nodes if n.get("Relation Name") == "jobs" and n["Node Type"] != "ModifyTable"]
     assert scans
-    assert {scan.get("Index Name") for scan in scans} == {"jobs_pkey"}
+    by = {"accept": "jobs_tenant_action_idempotency_key_rerun_key"}.get(name, "jobs_pkey")
+    assert {scan.get("Index Name") for scan in scans} == {by}
     assert all("Index Cond" in scan for scan in scans)

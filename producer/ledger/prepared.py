@@ -1,0 +1,76 @@
+"""Statements that Postgres parses and plans once for each connection, not once for each job.
+
+Planning the statements of a job's way takes longer than executing them. The plans are generic, and made for a table
+of any size: a plan made while the ledger was empty would scan it for as long as the connection lasts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import CursorResult
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+PLAN_ONCE = (
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off;"
+    " SET enable_mergejoin = off; SET enable_hashjoin = {hashing}"
+)
+# A pooler that hands each transaction another session: the statement is not there, or was somebody else's already.
+NOT_OURS = frozenset({"26000", "42P05"})
+
+
+class Prepared:
+    """One statement, its parameters written ``:name``.
+
+    Behind a pooler that hands each transaction another session, where prepared statements get lost, it is planned
+    anew each time.
+    """
+
+    def __init__(self, name: str, sql: str, *, hashing: bool = False, **types: str) -> None:
+        """Prepare nothing yet.
+
+        Args:
+            name: Unique in the connection.
+            sql: The statement.
+            hashing: Whether rows may be joined by hashing. Only where no table is joined so: a plan that was made
+                while it was empty would read it from end to end.
+            types: Each parameter's SQL type.
+        """
+        self.name, self.order = name, list(types)
+        numbered = _PARAMETER.sub(lambda match: f"${self.order.index(match[1]) + 1}", sql)
+        plan_once = PLAN_ONCE.format(hashing="on" if hashing else "off")
+        self._prepare = f"{plan_once}; PREPARE {name} ({', '.join(types.values())}) AS {numbered}".replace("%", "%%")
+        self._execute = f"EXECUTE {name} ({', '.join(['%s'] * len(types))})"
+        self._plain = _PARAMETER.sub(lambda match: f"CAST(%({match[1]})s AS {types[match[1]]})", sql.replace("%", "%%"))
+
+    def prepare(self, connection: Connection) -> None:
+        """Prepare the statement on this connection, unless that was done before."""
+        if self.name not in connection.info:
+            connection.exec_driver_sql(self._prepare)
+            connection.info[self.name] = True
+
+    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        """Execute the statement, preparing it first where this connection has not seen it yet.
+
+        Args:
+            connection: Our own, in autocommit.
+            parameters: By name.
+        """
+        if connection.info.get(self.name) is False:
+            return self.run_plain(connection, parameters)
+        try:
+            self.prepare(connection)
+            return connection.exec_driver_sql(self._execute, tuple(parameters[name] for name in self.order))
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) not in NOT_OURS:
+                raise
+            connection.info[self.name] = False
+            return self.run_plain(connection, parameters)
+
+    def run_plain(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        """Execute the statement without preparing it: in a caller's transaction, or for so many rows that it pays."""
+        return connection.exec_driver_sql(self._plain, dict(parameters))
