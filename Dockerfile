@@ -36,4 +36,4 @@ COPY --from=build /venv /venv
 COPY --from=build /app ./
 USER 10001
 # As a list, so that no shell stands between `docker stop` and Celery: it must hear SIGTERM to finish what it has begun.
-CMD ["celery", "-A", "worker.app", "worker"]
+CMD ["surefoot-worker", "start"]

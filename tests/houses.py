@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from uuid import UUID
 import psutil
 
 from producer import Producer, Settings
-from worker.cli import POOL, POOL_VARIABLE
+from worker.start import POOL_ENVIRONMENT, worker_command
 
 ROOT = Path(__file__).parent.parent
 # What `surefoot-worker start` gives Celery; `prefork` and `threads` are its own.
@@ -109,11 +108,11 @@ def start_worker(
     environment: Mapping[str, str] | None = None,
 ) -> WorkerProcess:
     """Start a worker and wait until it has published its actions and takes jobs."""
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-P", pool, "-c", str(concurrency)]
+    command = worker_command(["--pool", pool, "--concurrency", str(concurrency)])
     name = f"{log.parent.name}-{os.getpid()}-{time.time_ns()}@%h"
     with log.open("ab") as output:
         process = subprocess.Popen(  # a test's own worker, ended by its fixture
-            [*command, "--without-mingle", "--without-gossip", "-n", name],
+            [*command, "-n", name],
             cwd=ROOT,
             env=worker_environment(settings) | dict(environment or {}),
             stdout=output,
@@ -142,7 +141,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "SUREFOOT_REDIS_URL": settings.redis_url,
         "SUREFOOT_ACTION_MODULES": "tests.actions",
         "SUREFOOT_LOG": "json",
-        POOL_VARIABLE: POOL,
+        **POOL_ENVIRONMENT,
         "SUREFOOT_LEASE_SECONDS": "2",
         "SUREFOOT_RENEW_SECONDS": "0.5",
         "SUREFOOT_RELAY_SECONDS": "0.2",

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -21,12 +21,9 @@ from tasks import load
 from worker.check import findings
 from worker.lifecycle import publish
 from worker.settings import WorkerSettings
+from worker.start import POOL_ENVIRONMENT, worker_command
 
 REFUSED = 2
-# How Celery finds a pool that is not its own, as `--pool custom`.
-POOL_VARIABLE, POOL = "CELERY_CUSTOM_WORKER_POOL", "worker.pool:TaskPool"
-# Jobs in flight in one process. Waiting costs next to nothing; but what one worker took, no other can do.
-CONCURRENCY = 200
 MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[bold red]error[/]"}
 
 
@@ -57,20 +54,9 @@ def start(celery_options: tuple[str, ...]) -> None:
 
     `--pool prefork` gives each job a process to itself, for what keeps a processor busy; `--pool threads` a thread.
     """
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *_pool_options(celery_options)]
-    environment = os.environ | {POOL_VARIABLE: POOL}
+    command = worker_command(celery_options)
     # The same process, so that signals reach Celery.
-    os.execve(sys.executable, [*command, *celery_options], environment)  # noqa: S606
-
-
-def _pool_options(given: Sequence[str]) -> list[str]:
-    """Return our defaults for what is not given; workers need not know of each other, the ledger is what they share."""
-    alone = ["--without-gossip", "--without-mingle"]
-    if any(option.startswith(("-P", "--pool")) and not option.startswith("--pool-") for option in given):
-        return alone
-    if any(option.startswith(("-c", "--concurrency")) for option in given):
-        return ["--pool", "custom", *alone]
-    return ["--pool", "custom", "--concurrency", str(CONCURRENCY), *alone]
+    os.execve(sys.executable, command, os.environ | POOL_ENVIRONMENT)  # noqa: S606
 
 
 @main.command()

@@ -120,8 +120,8 @@ def project(compose_tool: tuple[str, ...], tmp_path_factory: pytest.TempPathFact
         pytest.skip(f"base images are not on this machine, and tests pull nothing: {', '.join(missing)}")
     env_file = tmp_path_factory.mktemp("compose") / "env"
     passwords = {name: secrets.token_hex(24) for name in ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_PASSWORD")}
-    # Port 0 is any free one; two processes a worker, since a test machine may have two CPUs.
-    settings = passwords | {"SUREFOOT_IMAGE": IMAGE, "FLOWER_PORT": "0", "WORKER_PROCESSES": "2"}
+    # Port 0 is any free one.
+    settings = passwords | {"SUREFOOT_IMAGE": IMAGE, "FLOWER_PORT": "0", "WORKER_JOBS": "20"}
     env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     made = Project(compose_tool, f"surefoottest{secrets.token_hex(4)}", env_file, passwords["FLOWER_PASSWORD"])
     try:

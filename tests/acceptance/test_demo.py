@@ -155,4 +155,10 @@ def flower_tasks(host: str, user: str, password: str) -> dict[str, dict[str, str
     )
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  as above
         found: dict[str, dict[str, str]] = json.loads(answer.read())
-    return found if len(found) > 100 else {}
+    return found if sum(map(jobs_of, found.values())) > 100 else {}
+
+
+def jobs_of(task: dict[str, str]) -> int:
+    """How many jobs the task's ring was for: "3 jobs, the first …", or one job's id."""
+    count, _, rest = task["args"].partition(" jobs")
+    return int(count) if rest else 1

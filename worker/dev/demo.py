@@ -55,7 +55,7 @@ def run_demo(tickets: Path = TICKETS, *, seed: int = 7, faults: bool = True, sta
     ):
         model, whose = _model(services)
         performing.wait()
-        say(f"Celery worker up, {CONCURRENCY} processes; its log is {performing.log}")
+        say(f"Celery worker up, {CONCURRENCY} jobs at a time; its log is {performing.log}")
         watching.wait()
         say(f"Flower at {watching.address}")
         say(f"Model: {whose}")

@@ -22,6 +22,7 @@ from producer.ledger.engine import open_engine
 from producer.ledger.migrate import migrate
 from worker.dev.servers import Servers, servers
 from worker.settings import WorkerSettings
+from worker.start import POOL_ENVIRONMENT, worker_command
 
 FOLDER = Path(".surefoot")
 START_SECONDS = 60.0
@@ -101,8 +102,8 @@ class Part:
 def worker(on: Stage, *, concurrency: int, environment: Mapping[str, str]) -> Iterator[Part]:
     """Run a Celery worker until the block ends."""
     path = on.folder / "worker.log"
-    command = ["worker", "--concurrency", str(concurrency), "--without-mingle", "--without-gossip"]
-    with _celery(command, on, path, {"SUREFOOT_LOG": "json", **environment}) as process:
+    command = worker_command(["--concurrency", str(concurrency)])
+    with _process(command, on, path, {"SUREFOOT_LOG": "json", **POOL_ENVIRONMENT, **environment}) as process:
         yield Part(path, "", process, lambda: "worker.started" in path.read_text(errors="replace"))
 
 
@@ -110,21 +111,22 @@ def worker(on: Stage, *, concurrency: int, environment: Mapping[str, str]) -> It
 def flower(on: Stage) -> Iterator[Part]:
     """Run Flower until the block ends; its address has user and password in it."""
     password, port = secrets.token_urlsafe(9), _free_port()
-    command = ["flower", "--address=127.0.0.1", f"--port={port}", "--logging=warning"]
+    options = ["--address=127.0.0.1", f"--port={port}", "--logging=warning"]
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
     path = on.folder / "flower.log"
     # The password goes through the environment: a command line is for all to see.
-    with _celery(command, on, path, {"FLOWER_BASIC_AUTH": f"demo:{password}"}) as process:
+    with _process(command, on, path, {"FLOWER_BASIC_AUTH": f"demo:{password}"}) as process:
         address = f"http://demo:{password}@127.0.0.1:{port}"
         yield Part(path, address, process, lambda: _answers(f"http://127.0.0.1:{port}/healthcheck"))
 
 
 @contextmanager
-def _celery(
+def _process(
     command: Sequence[str], on: Stage, path: Path, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     with path.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  our own command
-            [sys.executable, "-m", "celery", "-A", "worker.app", *command],
+            command,
             cwd=PROJECT,  # where celeryconfig.py lies
             env={**os.environ, **on.environment, **environment},
             stdout=output,
