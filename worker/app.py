@@ -11,12 +11,14 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery, Task
+from celery.exceptions import Reject
 
 from producer.errors import JobFailed
 from tasks import ActionSpec, load
 from worker.as_celery import JobsFailed, as_celery_has_it
 from worker.loop import wait_for
 from worker.parts import Parts, assemble
+from worker.perform import Closed
 from worker.settings import WorkerSettings
 from worker.transport import install
 
@@ -40,7 +42,10 @@ def _parts(_pid: int) -> Parts:
 def _make_task(spec: ActionSpec) -> None:
     def answer(_task: Task[Any, Any], *job_ids: str) -> str:
         ids = [UUID(job_id) for job_id in dict.fromkeys(job_ids)]
-        return as_celery_has_it(wait_for(parts().runner.run(spec.name, ids)), rung=len(ids))
+        try:
+            return as_celery_has_it(wait_for(parts().runner.run(spec.name, ids)), rung=len(ids))
+        except Closed as error:
+            raise Reject(str(error), requeue=True) from error
 
     # JobFailed is expected: Celery logs it in one line instead of a traceback, which the ledger has.
     app.task(name=spec.name, bind=True, throws=(JobFailed, JobsFailed), typing=False)(answer)

@@ -134,7 +134,7 @@ class GroupCommit:
                 with self._engine.connect() as connection:
                     connection.exec_driver_sql(f"SET lock_timeout = {LOCK_MILLISECONDS}")
                     self._write_until_lost(connection)
-            except DBAPIError as error:
+            except Exception as error:  # noqa: BLE001  a writer that died of anything would stop its process for good
                 self._pause(error)
 
     def _write_until_lost(self, connection: Connection) -> None:
@@ -142,7 +142,7 @@ class GroupCommit:
             for batch in self._gathered():
                 try:
                     self._write(connection, batch)
-                except DBAPIError:
+                except Exception:
                     self._put_back(batch)
                     connection.invalidate()  # the next try finds whoever answers by then
                     raise
@@ -201,11 +201,11 @@ class GroupCommit:
             else:
                 _fail(batch, error)
 
-    def _pause(self, error: DBAPIError) -> None:
+    def _pause(self, error: Exception) -> None:
         """Wait before the next try; let go of the rows that cannot wait so long."""
         pause = AWAY_PAUSES[min(self._tries, len(AWAY_PAUSES) - 1)]
         self._tries += 1
-        log.warning("ledger.unreachable", error=str(error.orig), pause_seconds=pause)
+        log.warning("ledger.unreachable", error=str(getattr(error, "orig", error)), pause_seconds=pause)
         with self._changed:
             over = [each for rows in self._waiting.values() for each in rows if each.seconds_left() <= pause]
             for name, rows in self._waiting.items():

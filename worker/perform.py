@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from producer.errors import SurefootError
 from tasks._outcomes import AttemptTimeout
 from tasks._spec import ActionSpec
 from worker.threads import Threads
@@ -31,6 +32,11 @@ class Performer:
         """Return where a place is to be taken for attempts at this action, before their jobs are claimed."""
         return self.places if spec.is_async else self.thread_places
 
+    def close(self) -> None:
+        """Begin nothing more."""
+        self.places.close()
+        self.thread_places.close()
+
     async def perform(self, spec: ActionSpec, arguments: dict[str, Any], *, seconds: float) -> Any:
         """Call the action and return what it returned, or raise what it raised.
 
@@ -51,6 +57,10 @@ class Performer:
         return await self.threads.call(lambda: spec.function(**arguments), seconds=seconds)
 
 
+class Closed(SurefootError):
+    """The worker is stopping and begins nothing more."""
+
+
 class Places:
     """A bound on how much runs at once, first come first served.
 
@@ -63,10 +73,17 @@ class Places:
         """Take none yet."""
         self.limit, self.taken = limit, 0
         self._line: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._closed = False
 
     @asynccontextmanager
     async def take(self, count: int) -> AsyncIterator[None]:
-        """Take `count` places for the block; wait for them where none is free, or others wait already."""
+        """Take `count` places for the block; wait for them where none is free, or others wait already.
+
+        Raises:
+            Closed: If it is too late to begin anything.
+        """
+        if self._closed:
+            raise Closed
         if self.taken < self.limit and not self._line:
             self.taken += count
         else:
@@ -82,6 +99,14 @@ class Places:
             yield
         finally:
             self._give_back(count)
+
+    def close(self) -> None:
+        """Let nobody in any more, nor those who wait; whoever is in stays until he leaves."""
+        self._closed = True
+        while self._line:
+            turn, _ = self._line.popleft()
+            if not turn.done():
+                turn.set_exception(Closed())
 
     def _give_back(self, count: int) -> None:
         self.taken -= count

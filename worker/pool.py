@@ -137,8 +137,11 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         """Wait for every task (a warm shutdown), sending acknowledgements all the while.
 
         Nothing else runs them by now; a worker killed at the end of its grace would have all its rings handed out
-        again.
+        again. What has not begun is not begun any more: its rings go back.
         """
+        from worker.app import parts  # noqa: PLC0415  as below
+
+        self._loop.call_soon_threadsafe(parts().runner.performer.close)
         self._join(None)
 
     def on_terminate(self) -> None:

@@ -63,6 +63,7 @@ class Runner:
         Raises:
             LeaseLost: If a job was taken over before its effect; it is its new owner's.
             OperationalError: If the ledger stayed away for as long as a lease held; the rescue will find the job.
+            Closed: If the worker is stopping and has not claimed a job yet; the ring should go to another.
             CancelledError: If the ring was cut off before a job was claimed. Later, the attempts are settled as far as
                 they came, and this returns.
         """
