@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # After a failed ring, later ones are left to the relay for a while: a dead Redis is not asked for each of them.
 SILENT_SECONDS = 1.0
 # The first ring after a pause leaves at once; the next ones gather for so long, and leave as one message.
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.02
 # How many jobs a message rings for, where it is more than one: a worker counts what it takes up in jobs.
 JOBS_HEADER = "surefoot_jobs"
 
