@@ -25,11 +25,6 @@ broker_transport_options = {
     **_bounded_transport(3.0),
     # Outlasts BRPOP's own second; a dead TCP peer is noticed instead of waited for.
     "socket_timeout": 30.0,
-    # Longer than any action: a ring that Redis hands out twice is dropped at the claim, but it is noise.
-    "visibility_timeout": _settings.visibility_timeout_seconds,
-    # Look for such rings every 5 s, not every 100.
-    "unacked_restore_interval": 5,
-    "unacked_restore_throttle": 1,
 }
 # The ring is acknowledged after the attempt settled: a worker that dies leaves it to be handed out again.
 task_acks_late = True

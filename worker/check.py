@@ -39,8 +39,7 @@ def findings(settings: WorkerSettings) -> Iterator[Finding]:
     yield from (Finding("error", error) for error in settings.errors())
     actions = load(settings.action_modules)
     yield Finding("ok", f"{len(actions)} actions: {', '.join(sorted(actions))}")
-    longest = max(spec.policy.timeout for spec in actions.values())
-    yield from (Finding("warning", warning) for warning in settings.warnings(longest))
+    yield from (Finding("warning", warning) for warning in settings.warnings())
     yield from _postgres(settings)
     yield from _broker(settings)
 

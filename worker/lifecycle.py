@@ -82,12 +82,12 @@ signals.worker_init.connect(_set_up_logging, weak=False)
 @_or_not_at_all
 def _refuse_a_wrong_start() -> None:
     """Stop before the first job where the settings or the schema cannot work, with the command that mends it."""
-    from worker.app import actions, parts, settings  # noqa: PLC0415  the app imports this module
+    from worker.app import parts, settings  # noqa: PLC0415  the app imports this module
 
     for error in settings.errors():
         log.error("settings.refused", error=error)
         raise SystemExit(error)
-    for warning in settings.warnings(max(spec.policy.timeout for spec in actions.values())):
+    for warning in settings.warnings():
         log.warning("settings.doubtful", warning=warning)
     revision = revision_of(parts().engine)
     if revision is None or revision < REVISION:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 
 from producer.settings import Settings
 
+SHORT_LEASE_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings(Settings):
@@ -22,8 +24,6 @@ class WorkerSettings(Settings):
         threads_left_behind_cap: A worker ends, to be started anew, once so many of its threads are with actions that
             outlived their deadline.
         loop_blocked_seconds: An action that keeps the event loop for longer is named in the log, with its stack.
-        visibility_timeout_seconds: When Redis hands out a ring again that nobody acknowledged. Longer than the
-            longest action: a repeat does no harm, but it is noise.
         soft_shutdown_seconds: How long a stopping worker waits for its running actions; 0 does not.
         log: ``json``, ``console``, or ``auto`` for the latter on a terminal.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -37,7 +37,6 @@ class WorkerSettings(Settings):
     threads: int = 32
     threads_left_behind_cap: int = 8
     loop_blocked_seconds: float = 1.0
-    visibility_timeout_seconds: int = 3600
     soft_shutdown_seconds: float = 25.0
     log: str = "auto"
     log_level: str = "info"
@@ -66,10 +65,10 @@ class WorkerSettings(Settings):
         seconds: float = getattr(self, name)
         return seconds >= 0 if name == "soft_shutdown_seconds" else seconds > 0
 
-    def warnings(self, longest_timeout: float) -> Iterator[str]:
-        """Yield what works and will surprise, given the longest `timeout` of any action in seconds."""
-        if self.visibility_timeout_seconds < longest_timeout * 2:
+    def warnings(self) -> Iterator[str]:
+        """Yield what works and will surprise."""
+        if self.lease_seconds < SHORT_LEASE_SECONDS:
             yield (
-                f"SUREFOOT_VISIBILITY_TIMEOUT_SECONDS={self.visibility_timeout_seconds} is less than twice the longest"
-                f" action's timeout ({longest_timeout:g} s): Redis will ring running jobs again"
+                f"SUREFOOT_LEASE_SECONDS={self.lease_seconds:g} is short: a machine or a database that pauses for so"
+                " long takes jobs away from workers that are alive"
             )

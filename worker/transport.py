@@ -1,7 +1,6 @@
-"""Two repairs to kombu's Redis channel, without which the worker ends where it should go on, and one measure.
+"""Kombu's Redis channel for a worker whose rings are doorbells: two repairs, and less to do for each ring.
 
-Each repair has a test that fails without it, so that it goes when kombu 5.7's successor no longer needs it. The
-measure: how much a worker takes up at a time is counted in jobs, since one ring may name a hundred.
+Each repair has a test that fails without it, so that it goes when kombu 5.7's successor no longer needs it.
 """
 
 from __future__ import annotations
@@ -11,17 +10,24 @@ from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 
+from celery.worker import state as worker_state
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 
 from producer.ring import JOBS_HEADER
 from worker.log import log
 
 _Base: Any = kombu_redis.Channel  # its stubs leave out what is repaired here
-_BaseQoS: Any = kombu_redis.QoS
+_BaseQoS: Any = virtual.QoS
 
 
 class QoS(_BaseQoS):  # type: ignore[misc]  # as below
-    """Counts what was delivered and not yet acknowledged in jobs, where kombu counts messages."""
+    """What was delivered and not yet acknowledged, kept here alone and counted in jobs.
+
+    kombu copies each message into Redis until it is acknowledged, and hands it out again when its worker was silent
+    for an hour, or has just lost its connection. Our rings need neither: leases say truly who died, and the relay rings
+    again what nobody claimed. It is half of what a message costs this side, and most of what it costs Redis.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,11 +50,19 @@ class QoS(_BaseQoS):  # type: ignore[misc]  # as below
         self._taken_up -= self._jobs.pop(delivery_tag, 0)
         super().reject(delivery_tag, requeue=requeue)
 
-    def restore_unacked(self, client: Any = None) -> None:
-        """Forget all: they are on their way back to the queue."""
+    def restore_unacked(self) -> list[Any]:
+        """Put back what a stopping worker has not ended; what cannot be put back is the relay's.
+
+        Where only the connection is lost, the attempts go on, and rings for them would be repeats.
+        """
         self._jobs.clear()
         self._taken_up = 0
-        super().restore_unacked(client)
+        if worker_state.should_stop in (None, False) and worker_state.should_terminate in (None, False):
+            self._delivered.clear()
+            return []
+        for error, _ in super().restore_unacked():
+            log.warning("ring.not_returned", error=str(error))
+        return []  # kombu would write them into a file that nobody reads
 
     def can_consume(self) -> bool:
         """Whether another message may be taken up."""
@@ -58,10 +72,14 @@ class QoS(_BaseQoS):  # type: ignore[misc]  # as below
 class Channel(_Base):  # type: ignore[misc]  # so it is Any here
     """A channel that survives what is no message, and a Redis that goes away while a ring is unacknowledged."""
 
-    QoS = QoS
+    ack_emulation = False  # kombu's word for the copies
 
     _kept: tuple[Any, Any] | None = None
     _known_parameters: dict[str, Any] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.QoS = QoS
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:

@@ -135,7 +135,7 @@ def test_settings_do_not_show_the_urls_that_may_hold_passwords() -> None:
 
 def test_the_defaults_of_a_worker_can_work_and_do_not_surprise() -> None:
     assert list(WORKER.errors()) == []
-    assert list(WORKER.warnings(longest_timeout=120)) == []
+    assert list(WORKER.warnings()) == []
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,8 @@ def test_the_defaults_of_a_worker_can_work_and_do_not_surprise() -> None:
         ({"renew_seconds": 16.0}, "SUREFOOT_RENEW_SECONDS=16 is more than half of SUREFOOT_LEASE_SECONDS=30: one late"),
         ({"renew_seconds": 0.0}, "SUREFOOT_RENEW_SECONDS=0 is no time to wait"),
         ({"relay_seconds": -1.0}, "SUREFOOT_RELAY_SECONDS=-1 is no time to wait"),
-        ({"visibility_timeout_seconds": 0}, "SUREFOOT_VISIBILITY_TIMEOUT_SECONDS=0 is no time to wait"),
+        ({"threads": 0}, "SUREFOOT_THREADS=0 must be 1 or more"),
+        ({"threads_left_behind_cap": 0}, "SUREFOOT_THREADS_LEFT_BEHIND_CAP=0 must be 1 or more"),
         ({"soft_shutdown_seconds": -1.0}, "SUREFOOT_SOFT_SHUTDOWN_SECONDS=-1 is no time to wait"),
         ({"log": "xml"}, "SUREFOOT_LOG='xml' is not json, console or auto"),
         ({"log_level": "INFO"}, "SUREFOOT_LOG_LEVEL='INFO' is not debug, info, warning or error"),
@@ -161,6 +162,6 @@ def test_a_worker_need_not_wait_when_it_stops() -> None:
     assert list(replace(WORKER, soft_shutdown_seconds=0.0).errors()) == []
 
 
-def test_a_visibility_timeout_shorter_than_two_of_the_longest_attempts_is_a_warning() -> None:
-    (warning,) = replace(WORKER, visibility_timeout_seconds=100).warnings(longest_timeout=60)
-    assert warning.startswith("SUREFOOT_VISIBILITY_TIMEOUT_SECONDS=100 is less than twice the longest action's timeout")
+def test_a_short_lease_is_a_warning() -> None:
+    (warning,) = replace(WORKER, lease_seconds=2.0, renew_seconds=0.5).warnings()
+    assert warning.startswith("SUREFOOT_LEASE_SECONDS=2 is short")
