@@ -8,6 +8,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from tasks._limits import WithoutRedis
 from tasks._spec import ActionSpec, DependencyOf, EffectClass, EffectOf, InvalidAction, Policy, make_spec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,6 +31,10 @@ def action(
     retry_backoff_max: float = 600.0,
     retry_jitter: bool = True,
     timeout: float = 60.0,
+    max_concurrency: int | None = None,
+    fleet_concurrency: int | None = None,
+    rate_limit: str | float | None = None,
+    limits_without_redis: WithoutRedis = "local",
 ) -> Callable[[F], F]:
     """Register a typed function, sync or async, as an action. The function itself stays as it is.
 
@@ -49,6 +54,10 @@ def action(
         retry_backoff_max: See `Policy`.
         retry_jitter: See `Policy`.
         timeout: See `Policy`.
+        max_concurrency: See `ActionLimits`, as for the rest.
+        fleet_concurrency: See `ActionLimits`.
+        rate_limit: See `ActionLimits`.
+        limits_without_redis: See `ActionLimits`.
 
     Raises:
         InvalidAction: When the module is imported, if the declaration cannot work.
@@ -73,6 +82,12 @@ def action(
         "key_ttl": key_ttl,
         "queue": queue,
         "dependency": dependency,
+        "limits": {
+            "max_concurrency": max_concurrency,
+            "fleet_concurrency": fleet_concurrency,
+            "rate_limit": rate_limit,
+            "limits_without_redis": limits_without_redis,
+        },
     }
 
     def register(function: F) -> F:

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 from producer.canonical import canonical_json, is_finite, shown
 from producer.errors import InvalidRequest, SurefootError
 from tasks._context import Context
+from tasks._limits import ActionLimits
 
 # What pydantic raises that quotes no value; its other errors do, and so may an author's own.
 _ABOUT_TYPES = ("Unable to serialize unknown type", "Circular reference detected", "Maximum serialization depth")
@@ -92,6 +93,7 @@ class ActionSpec:
         queue: The Celery queue; None is the setting's.
         dependency: What is held when it asks for patience, or a function of the params that says it; by default the
             name's first part.
+        limits: How much of it may run, and how often.
         description: First line of the function's docstring.
         context_name: The parameter that receives the `Context`; None where it wants none.
     """
@@ -104,6 +106,7 @@ class ActionSpec:
     queue: str | None
     dependency: str | DependencyOf
     policy: Policy
+    limits: ActionLimits
     description: str
     context_name: str | None
     params: TypeAdapter[dict[str, Any]]
@@ -177,6 +180,7 @@ def make_spec(function: Callable[..., Any], declared: Mapping[str, Any], policy:
         raise InvalidAction(f"{name} is keyed; declare key_ttl=, the seconds for which the other side remembers a key")
     _check_numbers(name, declared, policy)
     _check_exceptions(name, policy)
+    limits = _limits(name, declared["limits"])
     hints = _hints(function, name)
     returns = hints.pop("return")
     context_name = _context_name(hints, name)
@@ -189,6 +193,7 @@ def make_spec(function: Callable[..., Any], declared: Mapping[str, Any], policy:
         queue=declared["queue"],
         dependency=declared["dependency"] or name.partition(".")[0],
         policy=policy,
+        limits=limits,
         description=(inspect.getdoc(function) or "").partition("\n")[0],
         context_name=context_name,
         params=_adapter(_params_type(function, name, hints, context_name), name, mode="validation"),
@@ -213,6 +218,13 @@ def _check_exceptions(name: str, policy: Policy) -> None:
         kinds = getattr(policy, word)
         if not isinstance(kinds, tuple) or not all(isinstance(k, type) and issubclass(k, BaseException) for k in kinds):
             raise InvalidAction(f"{name}: {word}={kinds!r} must be a tuple of exceptions, such as (TimeoutError,)")
+
+
+def _limits(name: str, declared: Mapping[str, Any]) -> ActionLimits:
+    try:
+        return ActionLimits(**declared)
+    except ValueError as error:
+        raise InvalidAction(f"{name}: {error}") from None
 
 
 def _effect_class(effect: Any, name: str) -> EffectClass:

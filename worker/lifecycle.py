@@ -46,6 +46,7 @@ def _published(spec: ActionSpec) -> dict[str, Any]:
         "params_schema": spec.params.json_schema(),
         "result_schema": spec.result.json_schema(mode="serialization"),
         "policy": spec.policy.published()
+        | spec.limits.published()
         | {"key_ttl": spec.key_ttl, "dependency": dependency, "ring_size": spec.ring_size},
     }
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def spec_of(function: Callable[..., Any], *, policy: Policy | None = None, **declared: Any) -> ActionSpec:
     defaults = {"name": "test.it", "effect": "pure", "version": 1, "key_ttl": None, "queue": None, "dependency": None}
-    return make_spec(function, {**defaults, **declared}, policy or Policy())
+    return make_spec(function, {**defaults, "limits": {}, **declared}, policy or Policy())
 
 
 def plain(a: int) -> int:
