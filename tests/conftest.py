@@ -23,7 +23,7 @@ from producer.ledger.migrate import migrate
 from tests.houses import House, WorkerProcess, house_of, start_worker
 from worker.dev.servers import Servers, servers
 
-_numbers = itertools.count(1)
+numbers = itertools.count(1)
 
 # The same examples every time, so that a run tells of the change that it tests and not of its luck, and no word on how
 # long examples take on a busy machine. `--hypothesis-profile=default` looks for new ones.
@@ -52,7 +52,7 @@ def migrated(dev_servers: Servers) -> str:
 @pytest.fixture
 def empty_url(dev_servers: Servers) -> Iterator[str]:
     """A database with nothing in it."""
-    name = f"empty_{next(_numbers)}"
+    name = f"empty_{next(numbers)}"
     yield _create_database(dev_servers, name)
     _drop_database(dev_servers, name)
 
@@ -121,7 +121,7 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[WorkerProcess]:
 
 
 def _own(dev_servers: Servers, migrated: str) -> Iterator[Settings]:
-    number = next(_numbers)
+    number = next(numbers)
     name = f"test_{number}"
     database_url = _create_database(dev_servers, name, template=migrated)
     redis_url = dev_servers.redis_url.rsplit("/", 1)[0] + f"/{number % 15 + 1}"

@@ -6,29 +6,22 @@ sees it before its own call, and holds its jobs instead of spending them.
 
 from __future__ import annotations
 
-import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry as RedisRetry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
+from worker.fleet import AWAY_SECONDS, Away, Fleet, Script
 from worker.log import log
 
 # Redis is asked at most this often per dependency; a hold that another process set shows within this time.
 STALE_SECONDS = 0.5
-# No attempt waits longer than this for a Redis that does not answer; then it goes ahead unheld.
-TIMEOUT_SECONDS = 0.25
-AWAY_SECONDS = 5.0
 
 # PX with GT semantics: a hold is only ever prolonged. Redis's clock decides.
-HOLD = """
+HOLD = Script("""
 local left = redis.call('PTTL', KEYS[1])
 if tonumber(ARGV[1]) > left then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1]) end
 return 0
-"""
+""")
 
 
 @dataclass(slots=True)
@@ -38,14 +31,12 @@ class _Seen:
 
 
 class Holds:
-    """The fleet's holds as one process sees them. Thread-safe; connects at the first use."""
+    """The fleet's holds as one process sees them, on its loop. Connects at the first use."""
 
     def __init__(self, url: str) -> None:
         """Connect nothing yet. Where the broker at `url` is no Redis, holds are this process's own."""
-        self._redis = _client(url)
+        self._fleet = Fleet(url, on_away=_log_away)
         self._seen: dict[str, _Seen] = {}
-        self._away_until = 0.0
-        self._lock = threading.Lock()
 
     async def seconds_held(self, dependency: str) -> float:
         """Return for how long the dependency is still held; 0 where it is not, or Redis cannot say."""
@@ -53,45 +44,34 @@ class Holds:
         seen = self._seen.get(dependency)
         if seen is not None and (now < seen.held_until or now < seen.fresh_until):
             return max(0.0, seen.held_until - now)
-        if self._redis is None or now < self._away_until:
-            return 0.0
         try:
-            left = int(await self._redis.pttl(_key(dependency)))
-        except RedisError as error:
-            self._missed(error)
+            left = int(await self._fleet.command("PTTL", _key(dependency)))
+        except Away:
             return 0.0
-        held = max(left, 0) / 1000
-        with self._lock:
-            self._seen[dependency] = _Seen(now + held, now + STALE_SECONDS)
-        return held
+        self._see(dependency, max(left, 0) / 1000)
+        return max(left, 0) / 1000
 
     async def hold(self, dependency: str, seconds: float, *, why: str) -> None:
         """Hold the dependency for everyone. With Redis away, for this process alone."""
-        now = time.monotonic()
-        with self._lock:
-            held_until = max(now + seconds, self._seen[dependency].held_until if dependency in self._seen else 0.0)
-            self._seen[dependency] = _Seen(held_until, now + STALE_SECONDS)
+        self._see(dependency, seconds)
         log.info("dependency.held", dependency=dependency, seconds=seconds, why=why)
-        if self._redis is None:
-            return
-        try:
-            await self._redis.eval(  # type: ignore[misc]
-                HOLD, 1, _key(dependency), str(max(1, int(seconds * 1000))), why
-            )
-        except RedisError as error:
-            self._missed(error)
+        with suppress(Away):
+            await self._fleet.run(HOLD, [_key(dependency)], [max(1, int(seconds * 1000)), why])
 
-    def _missed(self, error: RedisError) -> None:
-        self._away_until = time.monotonic() + AWAY_SECONDS
-        log.warning("dependency.unshared", error=str(error), for_seconds=AWAY_SECONDS)
+    async def close(self) -> None:
+        """Hang up."""
+        await self._fleet.close()
+
+    def _see(self, dependency: str, seconds: float) -> None:
+        # Never sooner than was seen before: an answer may have been on its way while the hold was prolonged here.
+        now = time.monotonic()
+        seen = self._seen.get(dependency)
+        held_until = max(now + seconds, 0.0 if seen is None else seen.held_until)
+        self._seen[dependency] = _Seen(held_until, now + STALE_SECONDS)
 
 
-def _client(url: str) -> redis.Redis | None:
-    if not url.startswith(("redis://", "rediss://")):
-        return None
-    # A client of its own, without redis-py's retries: its default would hold an attempt for eight seconds.
-    timeouts = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
-    return redis.Redis.from_url(url, **timeouts, retry=RedisRetry(NoBackoff(), 0))
+def _log_away(error: str) -> None:
+    log.warning("dependency.unshared", error=error, for_seconds=AWAY_SECONDS)
 
 
 def _key(dependency: str) -> str:

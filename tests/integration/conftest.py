@@ -1,13 +1,16 @@
-"""A folder of development servers that has had its first start, the slow one."""
+"""A folder of development servers that has had its first start, the slow one; and Redis alone."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
-from worker.dev.servers import Postgres
+from tests.conftest import numbers
+from worker.dev.servers import Postgres, Servers, Valkey
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +27,19 @@ def folder(made_folder: Path, tmp_path: Path) -> Path:
         made_folder / "postgres", tmp_path / "postgres", ignore=shutil.ignore_patterns("port", "token", "lock", "log")
     )
     return tmp_path
+
+
+@pytest.fixture
+def redis_url(dev_servers: Servers) -> str:
+    """An empty Redis number of this test's own."""
+    url = dev_servers.redis_url.rsplit("/", 1)[0] + f"/{next(numbers) % 15 + 1}"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A server of this test's own, to be killed, stopped and emptied."""
+    with Valkey(tmp_path) as server:
+        yield server
