@@ -23,8 +23,9 @@ from redis.exceptions import NoScriptError, ResponseError
 
 # No attempt waits longer for a Redis that does not answer.
 TIMEOUT_SECONDS = 0.25
-# Of it, what is kept for an answer that is there but that a loop which stood still has not read yet.
-READING_SECONDS = 0.05
+# The wait is counted in so many beats, each as long as the loop takes for it: a loop that has much to do, or that an
+# action keeps to itself, needs longer to read an answer that is there. That is not Redis being away.
+BEATS = 25
 # After a failure nobody asks for so long.
 AWAY_SECONDS = 5.0
 # Questions in one round trip. More would keep Redis from everybody else.
@@ -138,12 +139,8 @@ async def _exchange(connection: Any, batch: Sequence[_Asked]) -> list[Any]:
         TimeoutError: If that takes too long.
         RedisError: If Redis cannot be reached, or refuses any of it: one that does not do what it should is away, too.
     """
-    loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
-        # In two steps: where an action kept the loop to itself, the time is over and the answer there, unread.
-        nearly = loop.call_later(
-            TIMEOUT_SECONDS - READING_SECONDS, lambda: limit.reschedule(loop.time() + READING_SECONDS)
-        )
+        patience = _Patience(limit)
         try:
             answers = await _round_trip(connection, [_by_name(asked) for asked in batch])
             unknown = [n for n, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
@@ -151,11 +148,30 @@ async def _exchange(connection: Any, batch: Sequence[_Asked]) -> list[Any]:
                 in_full = await _round_trip(connection, [_in_full(batch[n]) for n in unknown])
                 answers = [in_full.pop(0) if isinstance(a, NoScriptError) else a for a in answers]
         finally:
-            nearly.cancel()
+            patience.end()
     for answer in answers:
         if isinstance(answer, ResponseError):
             raise answer
     return answers
+
+
+class _Patience:
+    """Lets a timeout pass after `BEATS` beats of the loop, unless it ends before."""
+
+    def __init__(self, limit: asyncio.Timeout) -> None:
+        self._limit, self._left = limit, BEATS
+        self._loop = asyncio.get_running_loop()
+        self._next = self._loop.call_later(TIMEOUT_SECONDS / BEATS, self._beat)
+
+    def end(self) -> None:
+        self._next.cancel()
+
+    def _beat(self) -> None:
+        self._left -= 1
+        if self._left:
+            self._next = self._loop.call_later(TIMEOUT_SECONDS / BEATS, self._beat)
+        else:
+            self._limit.reschedule(self._loop.time())
 
 
 async def _round_trip(connection: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
