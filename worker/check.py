@@ -15,6 +15,7 @@ from producer.ledger.engine import open_engine
 from producer.ledger.revision import REVISION, revision_of
 from producer.redact import redact_text
 from tasks import load
+from worker.limits import doubts
 from worker.settings import WorkerSettings
 
 REDIS_SECONDS = 3.0
@@ -40,6 +41,7 @@ def findings(settings: WorkerSettings) -> Iterator[Finding]:
     actions = load(settings.action_modules)
     yield Finding("ok", f"{len(actions)} actions: {', '.join(sorted(actions))}")
     yield from (Finding("warning", warning) for warning in settings.warnings())
+    yield from (Finding("warning", doubt) for doubt in doubts(settings.redis_url, actions))
     yield from _postgres(settings)
     yield from _broker(settings)
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from producer.ledger.revision import REVISION, revision_of
 from tasks import ActionSpec
+from worker.limits import doubts
 from worker.log import configure, log
 
 PUBLISH = text("""
@@ -83,12 +84,12 @@ signals.worker_init.connect(_set_up_logging, weak=False)
 @_or_not_at_all
 def _refuse_a_wrong_start() -> None:
     """Stop before the first job where the settings or the schema cannot work, with the command that mends it."""
-    from worker.app import parts, settings  # noqa: PLC0415  the app imports this module
+    from worker.app import actions, parts, settings  # noqa: PLC0415  the app imports this module
 
     for error in settings.errors():
         log.error("settings.refused", error=error)
         raise SystemExit(error)
-    for warning in settings.warnings():
+    for warning in (*settings.warnings(), *doubts(settings.redis_url, actions)):
         log.warning("settings.doubtful", warning=warning)
     revision = revision_of(parts().engine)
     if revision is None or revision < REVISION:
