@@ -49,7 +49,7 @@ class Verdict:
     Attributes:
         state: Where it goes.
         why: The rule that decided, for the event: one of the row names in docs/retries.md.
-        waiting_for: ``retry``, ``rate`` or ``worker`` where it waits.
+        waiting_for: ``retry``, ``rate``, ``concurrency`` or ``worker`` where it waits.
         delay: Seconds until it is due again; None where it does not wait.
         unspent: 1 where the attempt does not count.
         maybe_happened: Whether the effect may have happened by now and nobody can say.

@@ -49,8 +49,8 @@ class JobRecord:
 
     Attributes:
         attempt: Attempts spent; a hold spends none.
-        waiting_for: ``retry`` | ``breaker`` | ``rate`` | ``budget`` | ``worker`` (its last one vanished); None
-            unless the state is ``waiting``.
+        waiting_for: ``retry`` | ``breaker`` | ``rate`` | ``concurrency`` | ``budget`` | ``worker`` (its last one
+            vanished, or stopped); None unless the state is ``waiting``.
         error: ``{"type", "message", "traceback"}`` of the last attempt that failed.
         latency_ms: From the last attempt's intent to its outcome, in milliseconds.
         cost_usd: Sum over the attempts; None where no price is known, which is not zero.
