@@ -149,9 +149,34 @@ def python() -> str:
     return sys.version
 
 
+@action("test.rated", effect="pure", rate_limit="40/s")
+async def rated(log: str, ctx: Context) -> int:
+    """Leave a line behind, forty times a second."""
+    return _append(log, ctx)
+
+
+@action("test.narrow", effect="pure", fleet_concurrency=2)
+async def narrow(log: str) -> None:
+    """Say when it begins and ends, two at a time in the whole fleet."""
+    _mark(log, 1)
+    await asyncio.sleep(0.02)
+    _mark(log, -1)
+
+
+@action("test.narrow_here", effect="pure", max_concurrency=2)
+async def narrow_here(log: str) -> None:
+    """Say when it begins and ends, two at a time in each process."""
+    await narrow(log)
+
+
 def _append(log: str, ctx: Context) -> int:
     """Add a line to the log and return how many this job has by now."""
     line = {"job": str(ctx.job_id), "key": ctx.downstream_key(), "attempt": ctx.attempt, "pid": os.getpid()}
     with Path(log).open("a") as file:
         file.write(json.dumps(line) + "\n")
     return sum(json.loads(each)["job"] == str(ctx.job_id) for each in Path(log).read_text().splitlines())
+
+
+def _mark(log: str, change: int) -> None:
+    with Path(log).open("a") as file:
+        file.write(json.dumps({"at": time.monotonic(), "change": change, "pid": os.getpid()}) + "\n")

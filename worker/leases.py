@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -18,15 +18,24 @@ from worker.statements import renew
 class Leases:
     """The leases of one process. The thread starts with the first and runs until the process ends."""
 
-    def __init__(self, engine: Engine, *, lease_seconds: float, renew_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        lease_seconds: float,
+        renew_seconds: float,
+        on_renewed: Callable[[set[UUID]], None] = lambda _: None,
+    ) -> None:
         """Start nothing yet.
 
         Args:
             engine: With a connection to spare for the renewals.
             lease_seconds: How long a renewal lasts.
             renew_seconds: How old a lease may become before it is renewed; half of that usually.
+            on_renewed: Told which jobs are still ours, in the renewals' thread.
         """
         self._engine, self._lease, self._every = engine, lease_seconds, renew_seconds
+        self._on_renewed = on_renewed
         self._held: dict[UUID, tuple[int, float]] = {}
         self._settling: set[UUID] = set()
         self._lock = threading.Lock()
@@ -87,6 +96,7 @@ class Leases:
             # Not lost yet: the window counts from the last renewal that arrived. The next look tries again.
             log.warning("lease.renewal_failed", jobs=len(held), error=str(error))
             return
+        self._on_renewed(kept)
         with self._lock:
             for job_id, fence in held.items():
                 if job_id in kept and job_id in self._held:

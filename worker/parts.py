@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from celery import Celery
 from sqlalchemy import Engine
@@ -17,6 +19,8 @@ from producer.ring import Bell
 from tasks import ActionSpec
 from worker.breaker import Holds
 from worker.leases import Leases
+from worker.limits import Limits
+from worker.loop import process_loop
 from worker.perform import Performer
 from worker.relay import Relay
 from worker.rescue import rescue
@@ -44,6 +48,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
     # worker's first process opens.
     engine = open_engine(settings.database_url, connections=1, name=f"{worker[:56]} relay")
     bell = Bell(settings.redis_url, timeout_seconds=settings.ring_timeout_seconds, app=app)
+    limits = Limits(settings.redis_url, worker=worker, lease_seconds=settings.lease_seconds, ring=bell.ring)
     runner = Runner(
         actions=actions,
         writer=Writer(
@@ -55,8 +60,10 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
             open_engine(settings.database_url, connections=1, name=f"{worker[:56]} lease"),
             lease_seconds=settings.lease_seconds,
             renew_seconds=settings.renew_seconds,
+            on_renewed=lambda kept: _on_loop(limits.renew(kept)),
         ),
         holds=Holds(settings.redis_url),
+        limits=limits,
         performer=Performer(thread_places=settings.threads, threads=Threads()),
         timer=RingTimer(bell),
         jitter=random.random,
@@ -69,6 +76,10 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         rescue=partial(rescue, worker=worker, crash_cap=settings.crash_cap),
     )
     return Parts(engine, bell, runner, relay)
+
+
+def _on_loop(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run_coroutine_threadsafe(work, process_loop())
 
 
 def worker_name() -> str:

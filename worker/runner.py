@@ -26,6 +26,7 @@ from tasks._outcomes import Effect, Failure, InvalidResult, Outcome, Success, cl
 from worker.attempt import Attempt, Settlement
 from worker.breaker import Holds
 from worker.leases import Leases
+from worker.limits import Limits
 from worker.log import bound, log
 from worker.loop import cut_off
 from worker.perform import Performer
@@ -50,6 +51,7 @@ class Runner:
     writer: Writer
     leases: Leases
     holds: Holds
+    limits: Limits
     performer: Performer
     timer: RingTimer
     jitter: Callable[[], float]
@@ -86,16 +88,20 @@ class Runner:
         traceparent = child_of(attempt.traceparent)
         with bound(attempt, traceparent), self.leases.held(attempt.job_id, attempt.fence, began):
             performance = begin(attempt, spec, traceparent, began)
-            verdict = (
-                self.check(performance)
-                or await self.admit(performance)
-                or self.stopped(performance)
-                or await self.intend(performance)
-            )
-            if verdict is None:
-                performance.outcome = self.validate(performance, await self.perform(performance))
-                verdict = self.decide(performance, performance.outcome)
-            return await self.settle(performance, verdict)
+            try:
+                verdict = (
+                    self.check(performance)
+                    or await self.admit(performance)
+                    or self.stopped(performance)
+                    or await self.intend(performance)
+                )
+                if verdict is None:
+                    performance.outcome = self.validate(performance, await self.perform(performance))
+                    verdict = self.decide(performance, performance.outcome)
+                return await self.settle(performance, verdict)
+            finally:
+                with suppress(asyncio.CancelledError):  # the place ends with its lease, too
+                    await self.limits.release(spec, attempt.job_id)
 
     async def claim(self, spec: ActionSpec, job_ids: Sequence[UUID]) -> list[Attempt]:
         """Step 1: become the jobs' owner, each with a lease and a fence; not of another version's job."""
@@ -122,14 +128,20 @@ class Runner:
         return None
 
     async def admit(self, performance: Performance) -> Verdict | None:
-        """Step 3: has the dependency asked the fleet for patience? Then wait; that spends no attempt."""
-        held = 0.0
+        """Step 3: has the dependency asked for patience, or does enough of the action run already? Then wait.
+
+        That spends no attempt.
+        """
+        held, blocked = 0.0, None
         with suppress(asyncio.CancelledError):  # the next step gives the job back
             held = await self.holds.seconds_held(performance.dependency)
-        if not held:
+            blocked = None if held else await self.limits.admit(performance.spec, performance.ring())
+        if held:
+            delay = round(held * (1 + self.jitter() / 4), 3)
+            return performance.verdict(State.WAITING, "dependency held", waiting_for="rate", delay=delay)
+        if blocked is None:
             return None
-        delay = round(held * (1 + self.jitter() / 4), 3)
-        return performance.verdict(State.WAITING, "dependency held", waiting_for="rate", delay=delay)
+        return performance.verdict(State.WAITING, blocked.why, waiting_for=blocked.waiting_for, delay=blocked.delay)
 
     def stopped(self, performance: Performance) -> Verdict | None:
         """Give the job back where this worker is told to stop: nothing has happened yet."""

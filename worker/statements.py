@@ -33,7 +33,8 @@ WITH named AS MATERIALIZED (
 ), due AS (
   SELECT id FROM named
   WHERE ours AND state IN ({may_become(State.CLAIMED)})
-    AND due_at <= clock_timestamp() AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+    AND (due_at <= clock_timestamp() OR waiting_for = 'concurrency')  -- rung early, since a place is free
+    AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
 ), claimed AS (
   UPDATE jobs j SET state = '{State.CLAIMED}', waiting_for = NULL, fence = fence + 1, lease_owner = :worker,
     lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = last_seq + 1

@@ -1,0 +1,80 @@
+"""Limits of actions, kept by real workers: what is over one waits in the ledger, seen and counted, and is done."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+
+from producer import Producer, Settings, State
+from producer.job import Job
+from tests.houses import start_worker
+
+SECONDS = 60.0
+JOBS = 60
+
+
+@pytest.fixture(scope="module")
+def crowd(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Producer]:
+    """A producer and two workers, each of which would run all of the jobs at once."""
+    folder = tmp_path_factory.mktemp("crowd")
+    workers = [start_worker(module_settings, folder / f"{name}.log", concurrency=100) for name in ("one", "two")]
+    producer = Producer(module_settings)
+    yield producer
+    producer.close()
+    for worker in workers:
+        worker.stop()
+
+
+def enqueue(producer: Producer, action: str, log: Path) -> list[Job]:
+    requests = [{"action": action, "params": {"log": str(log)}, "idempotency_key": f"k{n}"} for n in range(JOBS)]
+    return producer.enqueue_many(requests)
+
+
+def why_held(jobs: list[Job]) -> dict[str, int]:
+    """How often the jobs were held, by the reason that their histories give."""
+    found: dict[str, int] = defaultdict(int)
+    for job in jobs:
+        for event in job.events:
+            if event.kind == "held" and event.data is not None:
+                found[event.data["why"]] += 1
+    return found
+
+
+def most_at_once(log: Path, *, by_process: bool) -> int:
+    marks: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    for mark in map(json.loads, log.read_text().splitlines()):
+        marks[mark["pid"] if by_process else 0].append((mark["at"], mark["change"]))
+    return max(max(accumulate(change for _, change in sorted(each))) for each in marks.values())
+
+
+@pytest.mark.parametrize(
+    ("action", "by_process", "why"),
+    [("test.narrow", False, "fleet limit reached"), ("test.narrow_here", True, "worker limit reached")],
+)
+def test_no_more_of_an_action_run_at_once_than_it_allows(
+    crowd: Producer,
+    tmp_path: Path,
+    action: str,
+    by_process: bool,
+    why: str,  # noqa: FBT001  pytest's way
+) -> None:
+    jobs = enqueue(crowd, action, tmp_path / "log")
+    assert {job.wait(SECONDS).state for job in jobs} == {State.SUCCEEDED}
+    assert most_at_once(tmp_path / "log", by_process=by_process) <= 2
+    assert set(why_held(jobs)) == {why}
+    assert {job.record.attempt for job in jobs} == {1}  # a hold spends none
+
+
+def test_a_job_over_the_rate_waits_until_the_moment_that_it_has_booked(crowd: Producer, tmp_path: Path) -> None:
+    jobs = enqueue(crowd, "test.rated", tmp_path / "log")
+    assert {job.wait(SECONDS).state for job in jobs} == {State.SUCCEEDED}
+    held = why_held(jobs)
+    assert set(held) == {"rate limit reached"}
+    assert held["rate limit reached"] < JOBS  # each that was over it waited once
+    finished = sorted(job.record.finished_at.timestamp() for job in jobs if job.record.finished_at)
+    assert finished[-1] - finished[0] > (JOBS - 40) / 40 * 0.9  # a second's worth at once, and then the rate
