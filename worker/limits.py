@@ -88,6 +88,10 @@ class Limits:
         self._buckets: dict[str, Bucket] = {}
         self._waiting: dict[UUID, _Waiting] = {}
 
+    def serve_here(self, ring_here: Callable[[Sequence[Ring]], object]) -> None:
+        """Have jobs for which a place in this process is free performed here: a ring may be anybody's to answer."""
+        self._ring_here = ring_here
+
     async def admit(self, spec: ActionSpec, ring: Ring) -> Blocked | None:
         """Say whether an attempt may begin, and take its place if so; whatever the answer, `release` has to follow.
 

@@ -25,6 +25,7 @@ from celery.worker import state as worker_state
 from greenlet import getcurrent
 from kombu.asynchronous import get_event_loop
 
+from worker.beside import Beside
 from worker.loop import CutOff, Reason, TaskGreenlet, cut_off, process_loop
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("worker")
@@ -100,7 +101,12 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         """Start the loop."""
         self._tasks: dict[int, PoolTask] = {}
         self._loop = process_loop()
+        from worker.app import parts  # noqa: PLC0415  Celery imports this module before its app
+
+        self._runner = parts().runner
         self._give_places()
+        self._beside = Beside(self._runner.run)
+        self._runner.limits.serve_here(self._beside.begin)
 
     def on_apply(
         self,
@@ -139,15 +145,14 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         Nothing else runs them by now; a worker killed at the end of its grace would have all its rings handed out
         again. What has not begun is not begun any more: its rings go back.
         """
-        from worker.app import parts  # noqa: PLC0415  as below
-
-        self._loop.call_soon_threadsafe(parts().runner.performer.close)
+        self._loop.call_soon_threadsafe(self._runner.performer.close)
         self._join(None)
 
     def on_terminate(self) -> None:
         """Cut every task off (a cold shutdown) and wait a little for what they still have to write."""
         for pid in list(self._tasks):
             self.terminate_job(pid)
+        self._loop.call_soon_threadsafe(self._beside.cut_off)
         self._join(CUT_OFF_SECONDS)
 
     def grow(self, n: int = 1) -> None:
@@ -161,19 +166,15 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         self._give_places()
 
     def _give_places(self) -> None:
-        from worker.app import parts  # noqa: PLC0415  Celery imports this module before its app
-
-        parts().runner.performer.places.limit = self.limit
+        self._runner.performer.places.limit = self.limit
 
     def _get_info(self) -> dict[str, Any]:
-        from worker.app import parts  # noqa: PLC0415  as above
-
         info: dict[str, Any] = super()._get_info()
-        return info | {"in-flight": len(self._tasks)} | parts().runner.stats()
+        return info | {"in-flight": len(self._tasks)} | self._runner.stats()
 
     def _join(self, seconds: float | None) -> None:
         hub, until = get_event_loop(), None if seconds is None else time.monotonic() + seconds
-        while self._tasks and (until is None or time.monotonic() < until):
+        while (self._tasks or self._beside) and (until is None or time.monotonic() < until):
             time.sleep(PUMP_SECONDS)
             if hub is not None:
                 _PREFORK._run_ready_callbacks(hub)  # noqa: SLF001  public to no one, and what prefork itself uses

@@ -60,8 +60,8 @@ def test_no_more_of_an_action_run_at_once_than_it_allows(
     crowd: Producer,
     tmp_path: Path,
     action: str,
-    by_process: bool,
-    why: str,  # noqa: FBT001  pytest's way
+    by_process: bool,  # noqa: FBT001  pytest's way
+    why: str,
 ) -> None:
     jobs = enqueue(crowd, action, tmp_path / "log")
     assert {job.wait(SECONDS).state for job in jobs} == {State.SUCCEEDED}
