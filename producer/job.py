@@ -11,13 +11,12 @@ from producer.errors import JobFailed, JobNotFound, JobUnfinished
 from producer.ledger.accept import Outcome
 from producer.ledger.cancel import Cancelled
 from producer.ledger.reads import Event, JobRecord
-from producer.ledger.states import CLOSED, State
+from producer.ledger.states import AT_REST, State
 
 if TYPE_CHECKING:
     from producer.client import Producer
 
 # Well or not; or in doubt, where only a person moves it.
-UNTIL = CLOSED | {State.IN_DOUBT}
 
 
 class Job:
@@ -108,7 +107,7 @@ class Job:
             LedgerUnavailable: If Postgres is away. The job goes on.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
-        while self.refresh().state not in UNTIL:
+        while self.refresh().state not in AT_REST:
             if time.monotonic() >= until:
                 raise JobUnfinished(f"job {self.id} is {self.state} after {timeout} s; it goes on")
             self._producer.waiting.wait(self.id, until=until)
@@ -135,4 +134,4 @@ class Job:
 
 def is_over(state: State | None) -> bool:
     """Whether whoever waits for a job in this state should read it now; None is a job that is not there."""
-    return state is None or state in UNTIL
+    return state is None or state in AT_REST

@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery
 from sqlalchemy import Engine
 
+from producer.announce import Announcer
 from producer.ledger.engine import open_engine
 from producer.ring import Bell
 from tasks import ActionSpec
@@ -48,6 +49,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
     # worker's first process opens.
     engine = open_engine(settings.database_url, connections=1, name=f"{worker[:56]} relay")
     bell = Bell(settings.redis_url, timeout_seconds=settings.ring_timeout_seconds, app=app)
+    announcer = Announcer(settings.redis_url)
     limits = Limits(settings.redis_url, worker=worker, lease_seconds=settings.lease_seconds, ring=bell.ring)
     runner = Runner(
         actions=actions,
@@ -66,6 +68,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         limits=limits,
         performer=Performer(thread_places=settings.threads, threads=Threads()),
         timer=RingTimer(bell),
+        announcer=announcer,
         jitter=random.random,
     )
     relay = Relay(
@@ -73,7 +76,8 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         bell,
         worker=worker,
         every_seconds=settings.relay_seconds,
-        rescue=partial(rescue, worker=worker, crash_cap=settings.crash_cap),
+        rescue=partial(rescue, worker=worker, crash_cap=settings.crash_cap, announce=announcer.announce),
+        announce=announcer.announce,
     )
     return Parts(engine, bell, runner, relay)
 

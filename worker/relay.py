@@ -11,6 +11,7 @@ import select
 import threading
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
@@ -62,6 +63,7 @@ WITH due AS (
 )
 INSERT INTO events (job_id, seq, kind, worker, data)
 SELECT id, last_seq, state, :worker, json_build_object('why', 'deadline passed', 'deadline', deadline_at) FROM expired
+RETURNING job_id
 """)
 
 
@@ -69,7 +71,14 @@ class Relay:
     """One thread of a worker's main process. It wakes once a second, and at once when the database says so."""
 
     def __init__(
-        self, engine: Engine, bell: Bell, *, worker: str, every_seconds: float, rescue: Callable[[Connection], int]
+        self,
+        engine: Engine,
+        bell: Bell,
+        *,
+        worker: str,
+        every_seconds: float,
+        rescue: Callable[[Connection], int],
+        announce: Callable[[list[UUID]], None],
     ) -> None:
         """Start nothing yet.
 
@@ -79,9 +88,10 @@ class Relay:
             worker: Named in the events.
             every_seconds: The longest time between two looks.
             rescue: Takes over expired leases; returns how many jobs it moved.
+            announce: Told which jobs have expired.
         """
         self._engine, self._bell, self._worker = engine, bell, worker
-        self._every, self._rescue = every_seconds, rescue
+        self._every, self._rescue, self._announce = every_seconds, rescue, announce
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
 
@@ -114,9 +124,10 @@ class Relay:
 
     def _look(self, connection: Connection) -> int:
         """Do one round of each duty, in bounded batches; return the largest number of jobs that one moved."""
-        expired = connection.execute(EXPIRE, {"batch": BATCH, "worker": self._worker}).rowcount
+        expired = list(connection.execute(EXPIRE, {"batch": BATCH, "worker": self._worker}).scalars())
+        self._announce(expired)
         rescued = self._rescue(connection)
-        return max(expired, rescued, self._ring_due(connection))
+        return max(len(expired), rescued, self._ring_due(connection))
 
     def _ring_due(self, connection: Connection) -> int:
         limits = {"batch": BATCH, "longest": LONGEST_LOOK_SECONDS, "patience": RING_PATIENCE_SECONDS}

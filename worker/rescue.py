@@ -6,6 +6,9 @@ whatever the silent worker still writes names an older one and changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from uuid import UUID
+
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
@@ -45,15 +48,19 @@ SELECT id, was, becomes, was_owner, crashes FROM moved
 """)
 
 
-def rescue(connection: Connection, *, worker: str, crash_cap: int) -> int:
+def rescue(
+    connection: Connection, *, worker: str, crash_cap: int, announce: Callable[[list[UUID]], None] = lambda _: None
+) -> int:
     """Take over at most 100 jobs whose lease ran out, the longest silent first; return how many.
 
     Args:
         connection: In autocommit: the batch is one transaction.
         worker: Named in the events.
         crash_cap: How many workers a job may take down before it is left alone.
+        announce: Told which of the jobs are not tried again.
     """
     rows = connection.execute(RESCUE, {"batch": BATCH, "worker": worker, "cap": crash_cap}).all()
+    announce([row.id for row in rows if row.becomes != State.WAITING])
     for row in rows:
         log.warning(
             "job.rescued",

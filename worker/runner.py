@@ -18,8 +18,9 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from producer.announce import Announcer
 from producer.errors import SurefootError
-from producer.ledger.states import State
+from producer.ledger.states import AT_REST, State
 from producer.trace import child_of
 from tasks import ActionSpec
 from tasks._outcomes import Effect, Failure, InvalidResult, Outcome, Success, classify, describe
@@ -54,6 +55,7 @@ class Runner:
     limits: Limits
     performer: Performer
     timer: RingTimer
+    announcer: Announcer
     jitter: Callable[[], float]
 
     async def run(self, action: str, job_ids: Sequence[UUID]) -> list[Settlement]:
@@ -209,6 +211,8 @@ class Runner:
         if settled == "late":
             log.warning("attempt.late", would_be=settlement.becomes)
             return settlement
+        if settlement.becomes in AT_REST:
+            self.announcer.announce([job_id])
         _log_settled(settlement, verdict)
         if isinstance(outcome, Failure) and outcome.advice == "hold" and verdict.delay is not None:
             with suppress(asyncio.CancelledError):  # it is settled, and that is what counts
