@@ -6,12 +6,12 @@ enqueueing.py   accepting and ringing, no worker running
 backlog.py      jobs that are all there from the start, and what each costs
 stream.py       jobs that are enqueued while the workers run
 latency.py      from enqueue to the result in hand
-thousand.py     a thousand actions that wait, in one process
+thousand.py     a thousand actions that wait, in one process; full_ledger.py  with millions of finished jobs about
 steps.py        one job's statements, timed one by one
 
 With what:
 
-stage.py        a fresh database and an empty Redis for each measurement, on the embedded servers
+stage.py        a fresh database and an empty Redis for each measurement, on the embedded servers; filled.py  a full one
 clients.py      how each enqueues; crew.py  which worker processes serve it; peers.py  who plays: both together
 bare.py         the Celery app of the peers; actions.py  the same actions as Surefoot's
 workers.py      their processes; ends.py  when the last job has ended; cpu.py  who spends processor time

@@ -25,8 +25,8 @@ FOLDER = ROOT / ".surefoot"
 STEPS = "steps"
 STEPPED_JOBS = 300
 MEASURES = (*SECTIONS, STEPS)
-DEFAULT = Plan(rounds=5, jobs=2_000, waits=100)
-QUICK = Plan(rounds=1, jobs=200, waits=10)
+DEFAULT = Plan(rounds=5, jobs=2_000, waits=100, ledger=5_000_000)
+QUICK = Plan(rounds=1, jobs=200, waits=10, ledger=50_000)
 
 
 @click.command()
@@ -47,12 +47,21 @@ QUICK = Plan(rounds=1, jobs=200, waits=10)
     show_default=True,
     help="Results waited for in a round, at ten a second.",
 )
+@click.option(
+    "--ledger",
+    default=DEFAULT.ledger,
+    type=click.IntRange(1),
+    show_default=True,
+    help="Finished jobs in the full ledger; 1.2 KiB each.",
+)
 @click.option("--only", multiple=True, type=click.Choice(MEASURES), help="Measure this alone, and write no page.")
 @click.option("--quick", is_flag=True, help="One small round: to see that all runs, not to learn anything.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The page to write.")
-def main(rounds: int, jobs: int, waits: int, only: tuple[str, ...], output: Path | None, *, quick: bool) -> None:
+def main(
+    rounds: int, jobs: int, waits: int, ledger: int, only: tuple[str, ...], output: Path | None, *, quick: bool
+) -> None:
     """Measure Surefoot beside bare Celery, and write docs/benchmarks.md."""
-    plan = QUICK if quick else Plan(rounds=rounds, jobs=jobs, waits=waits)
+    plan = QUICK if quick else Plan(rounds=rounds, jobs=jobs, waits=waits, ledger=ledger)
     written = output or (None if only else PAGE)
     run = _measure(plan, only or MEASURES)
     text = page(run, prose=prose_of(written.read_text()) if written and written.exists() else None)
@@ -92,7 +101,7 @@ def _measure(plan: Plan, only: Collection[str]) -> Run:
 
 
 def _command(plan: Plan, only: Collection[str]) -> str:
-    sizes = f"--rounds {plan.rounds} --jobs {plan.jobs} --waits {plan.waits}"
+    sizes = f"--rounds {plan.rounds} --jobs {plan.jobs} --waits {plan.waits} --ledger {plan.ledger}"
     names = "".join(f" --only {name}" for name in only) if only is not MEASURES else ""
     return f'make bench ARGS="{sizes}{names}"'
 

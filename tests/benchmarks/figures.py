@@ -21,11 +21,13 @@ class Plan:
         rounds: How often each peer plays.
         jobs: Worked off in a round where each has a message of its own; elsewhere a multiple or a part of them.
         waits: Results waited for in a round, at ten a second.
+        ledger: Finished jobs in the full ledger.
     """
 
     rounds: int
     jobs: int
     waits: int
+    ledger: int
 
     @property
     def enqueued(self) -> int:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.benchmarks import backlog, enqueueing, latency, stream, thousand
+from tests.benchmarks import backlog, enqueueing, full_ledger, latency, stream, thousand
 from tests.benchmarks.figures import Figures, Key
 from tests.benchmarks.markdown import spread
 from tests.benchmarks.peers import (
@@ -109,6 +109,12 @@ TARGETS = (
         (latency.P99, CELERY_REDIS.name),
         2.5,
         AT_MOST,
+    ),
+    Comparison(
+        "jobs/s in a full ledger over those in an empty one",
+        (full_ledger.RATE, full_ledger.FULL),
+        (full_ledger.RATE, full_ledger.EMPTY),
+        0.9,
     ),
     Comparison(
         "jobs/s, `unsafe`, a ring for each job, over Celery with `db+postgresql` results",
