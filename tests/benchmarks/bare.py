@@ -33,13 +33,7 @@ def make_app(broker_url: str, result_backend: str | None) -> Celery:
         task_ignore_result=not result_backend,
         broker_connection_retry_on_startup=True,
         broker_pool_acquire_timeout=5,
-        broker_transport_options={
-            **bounded_transport(3.0),
-            "socket_timeout": 30.0,
-            "visibility_timeout": 3600,
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
-        },
+        broker_transport_options={**bounded_transport(3.0), "socket_timeout": 30.0},
     )
     made.task(name=NOOP)(_noop)
     made.task(name=WAIT)(_wait)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ SET enable_seqscan = off;
 SELECT EXISTS (SELECT FROM jobs WHERE state IN ({in_sql(RINGABLE)}))
     OR EXISTS (SELECT FROM jobs WHERE state IN ({in_sql(LEASED)}))
 """
+# The transport keeps what was delivered and not yet acknowledged in this hash.
+UNACKED = "unacked"
+# It keeps one list for each of these priorities, the first under the queue's own name.
+PRIORITY_STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 
 Wait = Callable[[], Any]
 
@@ -70,8 +74,8 @@ class Client(ABC):
         """Wait until everything enqueued so far is with the broker."""
 
     @abstractmethod
-    def settled(self) -> bool:
-        """Whether nothing is on its way that the broker does not know of."""
+    def watching(self) -> AbstractContextManager[Callable[[], int]]:
+        """Give what says how much has not ended yet: in whatever unit, but 0 when, and only when, all has."""
 
     @abstractmethod
     def recorded(self, logs: Iterable[Path]) -> int:
@@ -142,19 +146,14 @@ class SurefootClient(Client):
         """Wait until every accepted job was rung."""
         self.producer.flush()
 
-    def settled(self) -> bool:
-        """Whether no job of the ledger is on its way: a ring that got lost is not in the broker."""
-        with self.looking() as look:
-            return look()
-
     @contextmanager
-    def looking(self) -> Iterator[Callable[[], bool]]:
-        """Give what `settled` asks, over a connection of its own."""
-        connection = self.stage.connect()
-        try:
-            yield lambda: _nothing_open(connection)
-        finally:
-            connection.close()
+    def watching(self) -> Iterator[Callable[[], int]]:
+        """Look for messages that wait, and after the last of them at jobs that are open in the ledger.
+
+        What a worker has taken up is in its own memory alone, so the broker knows nothing of it.
+        """
+        with redis.Redis.from_url(self.stage.redis_url) as broker, closing(self.stage.connect()) as ledger:
+            yield lambda: _messages(broker, self.queue) or _open_jobs(ledger)
 
     def recorded(self, logs: Iterable[Path]) -> int:  # noqa: ARG002  the ledger is the record
         """Count succeeded jobs in the ledger."""
@@ -200,9 +199,14 @@ class CeleryClient(Client):
     def flush(self) -> None:
         """Do nothing: what `send_task` publishes is in Redis when it returns."""
 
-    def settled(self) -> bool:
-        """Say yes: the broker knows of every task."""
-        return True
+    @contextmanager
+    def watching(self) -> Iterator[Callable[[], int]]:
+        """Look for messages that wait or are not yet acknowledged.
+
+        With late acknowledgement a message is gone when, and only when, all that is recorded of its task has been.
+        """
+        with redis.Redis.from_url(self.stage.redis_url) as broker:
+            yield lambda: _messages(broker, self.queue)
 
     def recorded(self, logs: Iterable[Path]) -> int:
         """Count results where the backend keeps them; without one, the workers' log lines."""
@@ -223,7 +227,17 @@ class CeleryClient(Client):
         super().close()
 
 
-def _nothing_open(connection: psycopg2.extensions.connection) -> bool:
-    with connection.cursor() as cursor:
+def _messages(broker: redis.Redis, queue: str) -> int:
+    """Return how many messages wait in the queue or are, by the broker's account, not yet acknowledged."""
+    pipeline = broker.pipeline(transaction=True)
+    for step in PRIORITY_STEPS:
+        pipeline.llen(queue + step)
+    pipeline.hlen(UNACKED)
+    return sum(int(count) for count in pipeline.execute())
+
+
+def _open_jobs(ledger: psycopg2.extensions.connection) -> int:
+    """Return 1 while there are jobs that have not ended, 0 then."""
+    with ledger.cursor() as cursor:
         cursor.execute(OPEN)
-        return not cursor.fetchone()[0]
+        return int(cursor.fetchone()[0])

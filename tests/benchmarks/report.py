@@ -95,10 +95,11 @@ def _method(run: Run) -> str:
   ends, Celery a line when it arrives and one when it ends. The no-op takes a number and returns it.
 * Nobody's start is timed: before the clock runs, every worker process has ended {WARM_JOBS} jobs that were enqueued in
   the way that is measured.
-* The end of the last job is seen in the broker, for all alike: with late acknowledgement it forgets a message when all
-  that is recorded of its jobs has been recorded, so with no message left no job is, however many a message stood for.
-  It is asked every {LOOK_SECONDS * 1000:g} ms. The successes on record are counted afterwards, and a run in which one
-  is missing ends there.
+* The end of the last job: every {LOOK_SECONDS * 1000:g} ms the broker is asked for messages that wait or are not yet
+  acknowledged. With none left Celery's tasks have ended, since it acknowledges late. Surefoot's workers keep what they
+  have taken up to themselves, so from then on the ledger is asked whether a job is still on its way, over the partial
+  indexes that hold only those. The successes on record are counted afterwards, and a run in which one is missing ends
+  there.
 * Rounds: {run.plan.rounds}, peers taking turns within each.
 * Celery keeps its defaults beyond that: no result in one case, the stock `db+postgresql` or Redis backend in the
   others. Surefoot keeps its own: every job is accepted, intended and settled on disk, with its decision and events."""

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 
 from tests.benchmarks import bare
-from tests.benchmarks.clients import CeleryClient, Client, SurefootClient
+from tests.benchmarks.clients import CeleryClient, SurefootClient
 from tests.benchmarks.crew import ASYNCIO, Crew
-from tests.benchmarks.ends import Stalled, until_ended
+from tests.benchmarks.ends import until_ended
 from tests.benchmarks.figures import Figures, Plan, in_turn
 from tests.benchmarks.markdown import section, spread, table
 from tests.benchmarks.peers import Peer
@@ -26,9 +26,8 @@ WAITING_THREADS = Peer(
     Crew("threads", 1, JOBS),
 )
 PEERS = (WAITING, WAITING_THREADS)
-# Short beside the second that each takes; this process is then all that looks.
+# Fine beside the second that each takes; the machine has little else to do meanwhile.
 LOOK_SECONDS = 0.005
-LONGEST_SECONDS = 120.0
 
 
 def play(ground: Ground, plan: Plan, figures: Figures, number: int) -> Iterator[str]:  # noqa: ARG001  as all measures
@@ -39,25 +38,12 @@ def play(ground: Ground, plan: Plan, figures: Figures, number: int) -> Iterator[
             recorded = client.recorded(workers.logs)
             began = time.perf_counter()
             client.enqueue_all(0, JOBS)
-            took = _ended(client) - began
+            took = until_ended(client, look_seconds=LOOK_SECONDS) - began
             peak = workers.peak_mib()
             workers.confirm(client, recorded + JOBS)
         figures.add(SECONDS, peer.name, took)
         figures.add(PEAK, peer.name, peak)
         yield f"{peer.name}: {took:.2f} s, {peak:.0f} MiB"
-
-
-def _ended(client: Client) -> float:
-    """Return when the last result was there: as soon as it is committed, where it is in the ledger."""
-    if not isinstance(client, SurefootClient):
-        return until_ended(client)
-    deadline = time.perf_counter() + LONGEST_SECONDS
-    with client.looking() as settled:
-        while not settled():
-            if time.perf_counter() > deadline:
-                raise Stalled(f"{JOBS:,} jobs of a second did not end in {LONGEST_SECONDS:g} s")
-            time.sleep(LOOK_SECONDS)
-        return time.perf_counter()
 
 
 def show(plan: Plan, figures: Figures) -> str:  # noqa: ARG001  as all measures
