@@ -1,11 +1,22 @@
 """Surefoot beside bare Celery, in one run on one machine. `make bench` runs it; pytest does not collect it.
 
-stage.py     a fresh database and an empty Redis for each measurement, on the embedded servers
-peers.py     those who are measured: how each enqueues, which worker serves it, where its results stand
-bare.py      the Celery app of the peers; actions.py  the same no-op as Surefoot's actions
-measures.py  what is measured, the same way for all; cpu.py  who spends processor time on it
-rounds.py    every peer in turn, round after round
-steps.py     one job's statements, timed one by one
-machine.py   what the figures were taken on
-report.py    docs/benchmarks.md
+What is measured, each with its section of the page:
+
+enqueueing.py   accepting and ringing, no worker running
+backlog.py      jobs that are all there from the start, and what each costs
+stream.py       jobs that are enqueued while the workers run
+latency.py      from enqueue to the result in hand
+thousand.py     a thousand actions that wait, in one process; full_ledger.py  with millions of finished jobs about
+steps.py        one job's statements, timed one by one
+
+With what:
+
+stage.py        a fresh database and an empty Redis for each measurement, on the embedded servers; filled.py  a full one
+clients.py      how each enqueues; crew.py  which worker processes serve it; peers.py  who plays: both together
+bare.py         the Celery app of the peers; actions.py  the same actions as Surefoot's
+workers.py      their processes; ends.py  when the last job has ended; cpu.py  who spends processor time
+rounds.py       every measure and every peer in turn; figures.py  how much, and what was measured
+targets.py      what the issues ask
+machine.py      what the figures were taken on
+report.py       docs/benchmarks.md, of the pieces in markdown.py
 """

@@ -1,4 +1,4 @@
-"""The peers' Celery app: the same no-op without Surefoot, with the settings that celeryconfig.py gives Surefoot's.
+"""The peers' Celery app: the same actions without Surefoot, with the settings that celeryconfig.py gives Surefoot's.
 
 A worker finds `app` by ``-A tests.benchmarks.bare`` and is told of its broker and result backend in the environment.
 """
@@ -6,18 +6,19 @@ A worker finds `app` by ``-A tests.benchmarks.bare`` and is told of its broker a
 from __future__ import annotations
 
 import os
+import time
 
 from celery import Celery
 
 from producer.ring import bounded_transport
 
 BROKER, BACKEND = "BARE_BROKER_URL", "BARE_RESULT_BACKEND"
-NOOP = "bare.noop"
+NOOP, WAIT = "bare.noop", "bare.wait"
 QUEUE = "bare"
 
 
 def make_app(broker_url: str, result_backend: str | None) -> Celery:
-    """Return an app with the no-op; without a `result_backend` it keeps no results."""
+    """Return an app with both tasks; without a `result_backend` it keeps no results."""
     made = Celery("bare", broker=broker_url or None, backend=result_backend or None, set_as_current=False)
     made.conf.update(
         # Each line as in celeryconfig.py, so that what differs is Surefoot and nothing else.
@@ -32,19 +33,19 @@ def make_app(broker_url: str, result_backend: str | None) -> Celery:
         task_ignore_result=not result_backend,
         broker_connection_retry_on_startup=True,
         broker_pool_acquire_timeout=5,
-        broker_transport_options={
-            **bounded_transport(3.0),
-            "socket_timeout": 30.0,
-            "visibility_timeout": 3600,
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
-        },
+        broker_transport_options={**bounded_transport(3.0), "socket_timeout": 30.0},
     )
     made.task(name=NOOP)(_noop)
+    made.task(name=WAIT)(_wait)
     return made
 
 
 def _noop(number: int) -> int:
+    return number
+
+
+def _wait(number: int) -> int:
+    time.sleep(1)
     return number
 
 

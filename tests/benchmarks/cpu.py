@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import statistics
+from collections.abc import Mapping, Sequence
 
 import psutil
 
-WORKER = "worker"
-# A prefork worker's parent talks to the broker, its children perform.
-PARENT, CHILDREN = "worker's parent", "worker's two processes"
+from tests.benchmarks.figures import Figures
+from tests.benchmarks.markdown import table
+
+# A prefork worker's main process talks to the broker, its children perform. The others do both in the main process.
+MAIN, CHILDREN = "workers' main processes", "their children"
+POSTGRES, VALKEY, PRODUCER = "Postgres", "Valkey", "producer"
+SPENDERS = (MAIN, CHILDREN, POSTGRES, VALKEY, PRODUCER)
 
 
-def cpu_seconds(spenders: Mapping[str, int]) -> dict[str, float]:
-    """Return the processor time that each has spent so far, with all its children, living and dead.
+class Meter:
+    """The processor time that is spent on jobs from its making on, by every process that has to do with them."""
 
-    Args:
-        spenders: Process ids by name; the one named ``worker`` is answered in two parts.
-    """
-    spent: dict[str, float] = {}
-    for name, pid in spenders.items():
-        process = psutil.Process(pid)
-        own, children = _own(process), _of_children(process)
-        spent |= {PARENT: own, CHILDREN: children} if name == WORKER else {name: own + children}
-    return spent
+    def __init__(self, workers: Sequence[int], servers: Mapping[str, int]) -> None:
+        """Take the process ids of workers, and of the servers by name."""
+        self._workers, self._servers = workers, servers
+        self._before = self._spent()
+
+    def us_per_job(self, jobs: int) -> dict[str, float]:
+        """Return microseconds for each of so many jobs, by who spent them; the producer is this process."""
+        before, after = self._before, self._spent()
+        return {who: (after[who] - before[who]) / jobs * 1e6 for who in after}
+
+    def _spent(self) -> dict[str, float]:
+        workers = [psutil.Process(pid) for pid in self._workers]
+        servers = {name: psutil.Process(pid) for name, pid in self._servers.items()}
+        return {
+            MAIN: sum(map(_own, workers)),
+            CHILDREN: sum(map(_of_children, workers)),
+            **{name: _own(process) + _of_children(process) for name, process in servers.items()},
+            PRODUCER: _own(psutil.Process(os.getpid())),
+        }
+
+
+def keep(figures: Figures, measure: str, who: str, spent: Mapping[str, float]) -> None:
+    """Keep what a meter said of one round."""
+    for spender, us in spent.items():
+        figures.add(f"{measure}: {spender}", who, us)
+
+
+def costs(figures: Figures, measure: str, names: Sequence[str], spenders: Sequence[str]) -> str:
+    """Return a table of medians: each of those named, and what the spenders named spent on a job."""
+    rows = []
+    for who in names:
+        spent = [statistics.median(figures.of(f"{measure}: {spender}", who)) for spender in spenders]
+        rows.append((who, *(f"{us:,.0f}" for us in spent), f"**{sum(spent):,.0f}**"))
+    return table(("", *spenders, "all"), rows)
 
 
 def _own(process: psutil.Process) -> float:
