@@ -14,11 +14,12 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from producer.announce import Announcer
 from producer.canonical import check_text
 from producer.catalogue import Actions, Catalogue, find
 from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request, seal
 from producer.errors import Conflict, IdempotencyConflict, InvalidRequest, JobNotFound, RequestRefused
-from producer.job import Job
+from producer.job import Job, is_over
 from producer.ledger import reads
 from producer.ledger.accept import Answer, accept, note_replays
 from producer.ledger.cancel import Cancelled, cancel
@@ -27,6 +28,7 @@ from producer.ledger.states import State
 from producer.ring import Bell, Ring
 from producer.schema import check_params
 from producer.settings import Settings
+from producer.waiting import LOOK_SECONDS, Waiting
 
 CONNECTIONS = 5
 BATCH_LIMIT = 10_000
@@ -54,8 +56,15 @@ class Producer:
         ('created', <State.SUCCEEDED: 'succeeded'>)
     """
 
-    def __init__(self, settings: Settings | None = None, *, bell: Bell | None = None) -> None:
-        """Connect nothing yet; `settings` default to the environment's.
+    def __init__(
+        self, settings: Settings | None = None, *, bell: Bell | None = None, look_seconds: float = LOOK_SECONDS
+    ) -> None:
+        """Connect nothing yet.
+
+        Args:
+            settings: By default the environment's.
+            bell: By default one of its own.
+            look_seconds: How late whoever waits for a job may learn of its end, where the announcement got lost.
 
         Raises:
             SettingsError: If a setting is missing or malformed.
@@ -65,6 +74,10 @@ class Producer:
         self._engine = open_engine(self.settings.database_url, connections=CONNECTIONS, name="surefoot-producer")
         self._bell = bell or Bell(self.settings.redis_url, timeout_seconds=self.settings.ring_timeout_seconds)
         self._catalogue = Catalogue(lambda: self._read(reads.published_actions))
+        self._announcer = Announcer(self.settings.redis_url)
+        self.waiting = Waiting(
+            self.settings.redis_url, states_of=self._states_of, over=is_over, look_seconds=look_seconds
+        )
 
     def enqueue(
         self,
@@ -179,17 +192,6 @@ class Producer:
         """Return all that the ledger says of a job; None where this tenant has no such job."""
         return self._read(lambda c: reads.job_by_id(c, self.settings.tenant, job_id))
 
-    def state_of(self, job_id: UUID) -> State:
-        """Return where a job stands.
-
-        Raises:
-            JobNotFound: If this tenant has no such job.
-        """
-        state = self._read(lambda c: reads.state_of(c, self.settings.tenant, job_id))
-        if state is None:
-            raise JobNotFound(f"job {job_id} is not in the ledger; if you passed a connection, commit it first")
-        return state
-
     def events(self, job_id: UUID) -> list[reads.Event]:
         """Return a job's history in order."""
         return self._read(lambda c: reads.events_of(c, job_id))
@@ -203,7 +205,10 @@ class Producer:
         if reason is not None:
             check_text(reason, "reason")
         with self._engine.connect() as connection:
-            return cancel(connection, self.settings.tenant, job_id, reason=reason)
+            answer = cancel(connection, self.settings.tenant, job_id, reason=reason)
+        if answer in ("cancelled", "in_doubt"):
+            self._announcer.announce([job_id])
+        return answer
 
     def actions(self) -> dict[str, reads.PublishedAction]:
         """Return every action that workers have published, by name, read now."""
@@ -220,7 +225,12 @@ class Producer:
         return self._bell.flush(seconds)
 
     def close(self) -> None:
-        """Ring what was accepted, and close every connection. Using the producer again opens new ones."""
+        """Ring what was accepted, and close every connection.
+
+        Using the producer again opens new ones, as does whoever goes on waiting.
+        """
+        self.waiting.close()
+        self._announcer.close()
         self._bell.close()
         self._engine.dispose()
 
@@ -276,6 +286,9 @@ class Producer:
 
     def _handles(self, answers: Sequence[Answer]) -> list[Job]:
         return [Job(self, a.job_id, outcome=a.outcome, conflict_paths=a.paths) for a in answers]
+
+    def _states_of(self, job_ids: Sequence[UUID]) -> dict[UUID, State]:
+        return self._read(lambda c: reads.states_of(c, self.settings.tenant, job_ids))
 
     def _read(self, read: Callable[[Connection], T]) -> T:
         def once() -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,9 +16,7 @@ from producer.ledger.states import CLOSED, State
 if TYPE_CHECKING:
     from producer.client import Producer
 
-FIRST_LOOK_SECONDS = 0.002
-LONGEST_LOOK_SECONDS = 0.25
-LOOK_GROWTH = 1.5
+# Well or not; or in doubt, where only a person moves it.
 UNTIL = CLOSED | {State.IN_DOUBT}
 
 
@@ -106,16 +105,14 @@ class Job:
         Raises:
             JobUnfinished: If it has not ended by then. It goes on.
             JobNotFound: If it is not in the ledger.
+            LedgerUnavailable: If Postgres is away. The job goes on.
         """
-        until = None if timeout is None else time.monotonic() + timeout
-        pause = FIRST_LOOK_SECONDS
-        while (state := self._producer.state_of(self.id)) not in UNTIL:
-            left = LONGEST_LOOK_SECONDS if until is None else until - time.monotonic()
-            if left <= 0:
-                raise JobUnfinished(f"job {self.id} is {state} after {timeout} s; it goes on")
-            time.sleep(min(pause, left))
-            pause = min(pause * LOOK_GROWTH, LONGEST_LOOK_SECONDS)
-        return self.refresh()
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while self.refresh().state not in UNTIL:
+            if time.monotonic() >= until:
+                raise JobUnfinished(f"job {self.id} is {self.state} after {timeout} s; it goes on")
+            self._producer.waiting.wait(self.id, until=until)
+        return self
 
     def get(self, timeout: float | None = None) -> Any:
         """Wait for the job and return its result.
@@ -134,3 +131,8 @@ class Job:
         answer = self._producer.cancel(self.id, reason=reason)
         self.refresh()
         return answer
+
+
+def is_over(state: State | None) -> bool:
+    """Whether whoever waits for a job in this state should read it now; None is a job that is not there."""
+    return state is None or state in UNTIL

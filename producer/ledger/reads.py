@@ -34,7 +34,7 @@ JOBS_NEWEST_FIRST = text(f"""
 JOBS_OF_REQUEST = text(f"""
 {JOBS} WHERE d.request_id = :request_id AND j.tenant = :tenant ORDER BY d.decided_at, j.id
 """)
-STATE_OF = text("SELECT state FROM jobs WHERE id = :id AND tenant = :tenant")
+STATES_OF = text("SELECT id, state FROM jobs WHERE id = ANY(:ids) AND tenant = :tenant")
 COUNTS = text("SELECT state, count(*) AS jobs FROM jobs WHERE tenant = :tenant GROUP BY state")
 EVENTS_OF = text("SELECT seq, at, kind, attempt, fence, worker, data FROM events WHERE job_id = :id ORDER BY seq")
 ACTIONS = text("""
@@ -149,10 +149,10 @@ def jobs_of_request(connection: Connection, tenant: str, request_id: str) -> lis
     return [_job(r) for r in connection.execute(JOBS_OF_REQUEST, {"tenant": tenant, "request_id": request_id})]
 
 
-def state_of(connection: Connection, tenant: str, job_id: UUID) -> State | None:
-    """Read only a job's state; what a waiting caller asks again and again."""
-    found = connection.execute(STATE_OF, {"id": job_id, "tenant": tenant}).scalar()
-    return None if found is None else State(found)
+def states_of(connection: Connection, tenant: str, job_ids: Sequence[UUID]) -> dict[UUID, State]:
+    """Read only where these jobs stand; what is asked again and again for those who wait. Others are left out."""
+    found = connection.execute(STATES_OF, {"ids": list(job_ids), "tenant": tenant})
+    return {row.id: State(row.state) for row in found}
 
 
 def counts_by_state(connection: Connection, tenant: str) -> dict[State, int]:

@@ -69,7 +69,7 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "job_by_id": (reads.JOB_BY_ID, {"id": JOB, "tenant": "default"}),
     "job_by_key": (reads.JOB_BY_KEY, {"tenant": "default", "action": "test.add", "key": "key-5"}),
     "jobs_of_request": (reads.JOBS_OF_REQUEST, {"tenant": "default", "request_id": "request-5"}),
-    "state_of": (reads.STATE_OF, {"id": JOB, "tenant": "default"}),
+    "states_of": (reads.STATES_OF, {"ids": [UUID(JOB)], "tenant": "default"}),
     "events_of": (reads.EVENTS_OF, {"id": JOB}),
     "claim": (statements.CLAIM, CLAIMED),
     "intend": (statements.INTEND, {"asked": INTENDED, "worker": "w", "lease": 30, "pure": False}),
