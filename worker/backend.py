@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from celery import states
 from celery.backends.base import BaseBackend, SyncBackendMixin
+from celery.exceptions import TimeoutError  # noqa: A004  what Celery's callers catch
 from sqlalchemy import Engine
+from sqlalchemy.engine import Connection
 
 from producer.errors import JobFailed
 from producer.ledger import reads
 from producer.ledger.engine import open_engine, retrying
 from producer.ledger.states import State
+from producer.waiting import Waiting
 from worker.settings import WorkerSettings
 
 CONNECTIONS = 2
-POLL_SECONDS = 0.02
+
+T = TypeVar("T")
 
 # Celery has fewer states. Those that have no counterpart keep our name, and are not ready: `get` waits on.
 CELERY_STATES: Mapping[State, str] = MappingProxyType(
@@ -45,7 +51,6 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
 
     supports_autoexpire = True  # what is kept and for how long is the ledger's business
     persistent = True
-    subpolling_interval = POLL_SECONDS
     _cache: dict[str, dict[str, Any]]  # Celery's, bounded
 
     def __init__(self, app: Any, **options: Any) -> None:
@@ -54,6 +59,7 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
         self.thread_safe = True  # else Celery makes one per thread, each with its own connections
         self._engine: Engine | None = None
         self._settings = WorkerSettings.from_env()
+        self._waiting = Waiting(self._settings.redis_url, states_of=self._states_of, over=_is_ready)
 
     def store_result(self, task_id: str, result: Any, state: str, *_: Any, **_options: Any) -> Any:  # noqa: ARG002
         """Write nothing. What Celery knows of a task that died, the lease and the rescue will find out truly."""
@@ -61,7 +67,8 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
 
     def get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         """Read a job as Celery describes a task; one that is not there is PENDING, as Celery has it."""
-        record = self._read(task_id)
+        job_id = _as_uuid(task_id)
+        record = None if job_id is None else self._read(lambda c: reads.job_by_id(c, self._settings.tenant, job_id))
         if record is None:
             return {"task_id": task_id, "status": states.PENDING, "result": None, "traceback": None, "children": []}
         error = record.error or {}
@@ -89,6 +96,41 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
             self._cache[task_id] = meta
         return meta
 
+    def wait_for(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,  # noqa: FBT001, FBT002  Celery's signature
+        on_interval: Callable[[], Any] | None = None,
+    ) -> dict[str, Any]:
+        """Wait until a job is ready, woken by its end; and read it.
+
+        Args:
+            task_id: The job.
+            timeout: Seconds; None waits for ever.
+            interval: How often to call `on_interval`, in seconds. The ledger is not asked that often.
+            no_ack: Celery's; there is nothing to acknowledge.
+            on_interval: What to do between; what it raises ends the waiting.
+
+        Raises:
+            TimeoutError: Celery's, if the job is not ready by then.
+            LedgerUnavailable: If Postgres is away.
+        """
+        job_id = _as_uuid(task_id)
+        if job_id is None:
+            pending: dict[str, Any] = super().wait_for(task_id, timeout, interval, no_ack, on_interval)
+            return pending
+        self._ensure_not_eager()  # type: ignore[attr-defined]  # its stubs leave it out
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while (meta := self.get_task_meta(task_id))["status"] not in states.READY_STATES:
+            if on_interval:
+                on_interval()
+            if time.monotonic() >= until:
+                raise TimeoutError("The operation timed out.")
+            self._waiting.wait(job_id, until=until, every=interval, meanwhile=on_interval)
+        return meta
+
     def _forget(self, task_id: str) -> None:
         self._cache.pop(task_id, None)  # the ledger is the record; only what we remembered goes
 
@@ -100,17 +142,27 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
         """
         raise NotImplementedError("Surefoot has no chords; enqueue follow-up jobs instead")
 
-    def _read(self, task_id: str) -> reads.JobRecord | None:
-        try:
-            job_id = UUID(task_id)
-        except ValueError:
-            return None
+    def _states_of(self, job_ids: Sequence[UUID]) -> dict[UUID, State]:
+        return self._read(lambda c: reads.states_of(c, self._settings.tenant, job_ids))
+
+    def _read(self, read: Callable[[Connection], T]) -> T:
         if self._engine is None:
             self._engine = open_engine(self._settings.database_url, connections=CONNECTIONS, name="surefoot-results")
         engine = self._engine
 
-        def once() -> reads.JobRecord | None:
+        def once() -> T:
             with engine.connect() as connection:
-                return reads.job_by_id(connection, self._settings.tenant, job_id)
+                return read(connection)
 
         return retrying(once)
+
+
+def _is_ready(state: State | None) -> bool:
+    return state is not None and CELERY_STATES[state] in states.READY_STATES
+
+
+def _as_uuid(task_id: str) -> UUID | None:
+    try:
+        return UUID(task_id)
+    except ValueError:
+        return None

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
+import redis
 from celery import Celery
-from celery.result import AsyncResult
+from celery.exceptions import TimeoutError as CeleryTimeout
+from celery.result import AsyncResult, ResultSet
+from sqlalchemy import text
 
-from producer import JobFailed
+from producer import Job, JobFailed, State
+from producer.announce import CHANNEL_PREFIX, Announcer
+from producer.ledger import reads
+from producer.ledger.engine import open_engine
 from tests.houses import House, until
 
 SECONDS = 20.0
@@ -97,3 +105,89 @@ def test_celerys_events_show_success_retry_and_failure_as_such_and_no_parameters
     assert {event["name"] for event in about if event["type"] == "task-received"} == {"test.fail", "test.raise"}
     received = [event for event in about if event["type"] in ("task-received", "task-succeeded", "task-sent")]
     assert canary not in str(received)
+
+
+def test_a_result_that_is_waited_for_comes_when_its_end_is_announced_and_needs_no_look(
+    later: Job, house: House, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "states_of", lambda _c, _t, ids: dict.fromkeys(ids, State.RUNNING))
+    announcer = Announcer(house.settings.redis_url)
+    with ThreadPoolExecutor(1) as threads, redis.Redis.from_url(house.settings.redis_url) as client:
+        waiter = threads.submit(result(app, later.id).get, timeout=SECONDS)
+        until(lambda: client.pubsub_numsub(f"{CHANNEL_PREFIX}{later.id}")[0][1])
+        move(house, later, State.IN_DOUBT)
+        announcer.announce([later.id])
+        until(lambda: client.pubsub_numsub(f"{CHANNEL_PREFIX}{later.id}")[0][1])
+        assert not waiter.done()
+        move(house, later, State.SUCCEEDED)
+        until(lambda: waiter.done() or announcer.announce([later.id]))  # type: ignore[func-returns-value]
+        assert waiter.result() is None
+    announcer.close()
+
+
+def test_a_result_that_does_not_come_in_time_is_celerys_timeout_and_the_ledger_is_hardly_asked(
+    later: Job, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend: Any = app.backend
+    calls: list[float] = []
+    looked = count_reads(monkeypatch)
+    with pytest.raises(CeleryTimeout):
+        backend.wait_for(str(later.id), timeout=0.5, interval=0.01, on_interval=lambda: calls.append(0))
+    assert len(calls) > 10
+    assert len(looked) < 10
+    with pytest.raises(CeleryTimeout):
+        result(app, later.id).get(timeout=0)
+
+
+@pytest.mark.parametrize("task_id", ["00000000-0000-7000-8000-000000000001", "not-a-uuid"])
+def test_a_result_of_what_is_no_job_is_waited_for_as_celery_does_and_the_ledger_is_hardly_asked(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, task_id: str
+) -> None:
+    looked = count_reads(monkeypatch)
+    with pytest.raises(CeleryTimeout):
+        result(app, task_id).get(timeout=0.3)
+    assert len(looked) < 10
+
+
+def test_an_error_of_what_is_done_meanwhile_ends_the_waiting_for_a_result(later: Job, app: Celery) -> None:
+    def stop() -> None:
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        result(app, later.id).get(timeout=SECONDS, on_interval=stop)
+
+
+def test_results_are_collected_as_a_group(house: House, app: Celery) -> None:
+    jobs = house.producer.enqueue_many([{"action": "test.add", "params": {"a": 1, "b": n}} for n in range(3)])
+    group = ResultSet([result(app, job.id) for job in jobs], app=app)
+    assert group.get(timeout=SECONDS) == [{"total": 1}, {"total": 2}, {"total": 3}]
+
+
+@pytest.fixture
+def later(house: House) -> Job:
+    """A job that no worker takes up."""
+    run_at = datetime.now(UTC) + timedelta(hours=1)
+    return house.producer.enqueue("test.add", {"a": 1, "b": 2}, idempotency_key=str(uuid4()), run_at=run_at)
+
+
+def move(house: House, job: Job, state: State) -> None:
+    engine = open_engine(house.settings.database_url, connections=1, name="tests")
+    with engine.connect() as connection:
+        connection.execute(text("UPDATE jobs SET state = :state WHERE id = :id"), {"state": state, "id": job.id})
+    engine.dispose()
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note each statement that asks where jobs stand."""
+    found: list[str] = []
+
+    def counting(name: str, read: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            found.append(name)
+            return read(*args)
+
+        return counted
+
+    for name in ("states_of", "job_by_id"):
+        monkeypatch.setattr(reads, name, counting(name, getattr(reads, name)))
+    return found
