@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import datetime
 from functools import wraps
 from itertools import islice
@@ -147,9 +146,8 @@ def jobs(state: str | None, action: str | None, limit: int, as_json: bool) -> No
 @_speaking_errors
 def cancel(job_id: str, reason: str | None, as_json: bool) -> None:  # noqa: FBT001  click passes flags by name
     """Cancel a job, or ask the worker that has it to."""
-    with closing(Producer()) as producer:  # closed, the word to those who wait for the job is out
-        job = producer.job(job_id)
-        answer = job.cancel(reason)
+    job = Producer().job(job_id)
+    answer = job.cancel(reason)
     click.echo(
         render.as_json({"id": job.id, "answer": answer, "state": job.state}) if as_json else f"{answer}: {job.state}"
     )
