@@ -6,7 +6,9 @@ job ended; so it is sent once, and dropped where Redis is away.
 
 from __future__ import annotations
 
+import atexit
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -37,11 +39,13 @@ class Announcer(Standby):
     def __init__(self, redis_url: str) -> None:
         """Connect nothing yet. Where the broker at `redis_url` is no Redis, nothing is ever announced."""
         super().__init__("announcer")
+        _announcers.add(self)
         self._url = redis_url if is_redis(redis_url) else None
 
     def announce(self, job_ids: Iterable[UUID]) -> None:
         """Wake whoever waits for these jobs, soon. Returns at once, never fails, and promises nothing.
 
+        A process that ends sends what has gathered, if Redis takes it within a second.
         Call it after the commit: whoever is woken reads the ledger.
         """
         if self._url is None:
@@ -91,6 +95,18 @@ class Announcer(Standby):
                 dropped = len(job_ids) + len(self._ended)
                 self._ended.clear()
             _log_unannounced(error, dropped)
+
+
+_announcers: weakref.WeakSet[Announcer] = weakref.WeakSet()
+
+
+def _send_what_gathered() -> None:
+    for announcer in list(_announcers):
+        announcer.close()
+
+
+# The command line cancels a job and ends; whoever waits for it should know.
+atexit.register(_send_what_gathered)
 
 
 def is_redis(url: str) -> bool:

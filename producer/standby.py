@@ -19,14 +19,7 @@ class Standby(ABC):
         """Start nothing yet; the thread will bear the `name`."""
         self._name = name
         self._renew()
-        renew = weakref.WeakMethod(self._renew)
-
-        def forget() -> None:
-            method = renew()
-            if method is not None:
-                method()
-
-        os.register_at_fork(after_in_child=forget)
+        _all.add(self)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Have the thread end once nothing is left to do, and wait `seconds` for that. A later use begins anew."""
@@ -70,3 +63,14 @@ class Standby(ABC):
     @abstractmethod
     def _run(self) -> None:
         """Work until idle; then set `_thread` to None while holding `_changed`, and return."""
+
+
+_all: weakref.WeakSet[Standby] = weakref.WeakSet()
+
+
+def _renew() -> None:
+    for each in list(_all):
+        each._renew()  # noqa: SLF001  its own module's
+
+
+os.register_at_fork(after_in_child=_renew)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,15 +15,14 @@ from uuid import UUID, uuid4
 
 import pytest
 import redis
-from click.testing import CliRunner
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
 
-from producer import Job, JobNotFound, JobUnfinished, LedgerUnavailable, Producer, Settings, State, cli
+from producer import Job, JobNotFound, JobUnfinished, LedgerUnavailable, Producer, Settings, State
 from producer.announce import CHANNEL_PREFIX, Announcer
 from producer.ledger import reads
 from producer.ledger.engine import open_engine
-from tests.houses import until
+from tests.houses import until, worker_environment
 from worker.dev.servers import Servers, Valkey
 
 SECONDS = 20.0
@@ -164,15 +165,13 @@ def test_a_cancel_wakes_whoever_waits_in_another_process(
     client: redis.Redis,
     threads: ThreadPoolExecutor,
     looks: Looks,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks.blind = True
-    monkeypatch.setenv("SUREFOOT_DATABASE_URL", settings.database_url)
-    monkeypatch.setenv("SUREFOOT_REDIS_URL", settings.redis_url)
     (job,) = ask(patient)
     waiter = threads.submit(job.wait, SECONDS)
     until(lambda: listened_for(client, job))
-    assert CliRunner().invoke(cli.main, ["cancel", str(job.id)]).exit_code == 0
+    cancel = [sys.executable, "-c", "from producer.cli import main; main()", "cancel", str(job.id)]
+    subprocess.run(cancel, env=worker_environment(settings), check=True)  # it ends at once, and says so before
     assert waiter.result(SECONDS).state is State.CANCELLED
 
 
