@@ -7,6 +7,7 @@ as soon as it has a place; where that ring is lost, it comes back by itself.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import random
@@ -19,7 +20,7 @@ from uuid import UUID
 from producer.ring import Ring
 from tasks import ActionSpec
 from worker.fleet import AWAY_SECONDS, Away, Fleet, Script
-from worker.limits_in_process import Bucket, Room
+from worker.limits_in_process import LONGEST_OFFER_SECONDS, Bucket, Room
 from worker.limits_in_redis import ADMIT, RELEASE, RENEW, RESERVED_SECONDS, WAIT, keys_of
 from worker.log import log
 
@@ -148,7 +149,10 @@ class Limits:
                 await self._hand_over(RENEW, room.spec, self._lease_us, *running)
 
     async def close(self) -> None:
-        """Hang up."""
+        """Hang up, and ring nobody any more."""
+        for room in self._rooms.values():
+            if room.offering is not None:
+                room.offering.cancel()
         await self._fleet.close()
 
     # ---- with Redis --------------------------------------------------------------------------------------------
@@ -213,9 +217,18 @@ class Limits:
         self._waiting[ring.job_id] = _Waiting(ring, delay + RESERVED_SECONDS, here)
         return Blocked("concurrency", delay, why)
 
-    def _hand_over_here(self, room: Room) -> None:
-        if room.has_place and (ring := room.next(self._now())) is not None:
-            self._ring_here([ring])
+    def _hand_over_here(self, room: Room, places: int = 1) -> None:
+        now = self._now()
+        rings = [ring for _ in range(min(places, room.places)) if (ring := room.next(now)) is not None]
+        if not rings:
+            return
+        self._ring_here(rings)
+        if room.offering is None:
+            room.offering = asyncio.get_running_loop().call_later(room.pause, self._offer_again, room)
+
+    def _offer_again(self, room: Room) -> None:
+        room.offering, room.pause = None, min(2 * room.pause, LONGEST_OFFER_SECONDS)
+        self._hand_over_here(room, room.places)
 
     def _now(self) -> float:
         return time.monotonic() if self._clock is None else self._clock()

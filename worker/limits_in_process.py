@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -18,6 +19,9 @@ from worker.limits_in_redis import (
 )
 
 SECOND = 1_000_000
+# A ring for a place in this process may be taken up by another; after so long, and then twice as long each time, the
+# place is offered to the next.
+OFFER_SECONDS, LONGEST_OFFER_SECONDS = 0.1, 2.0
 
 
 @dataclass(slots=True)
@@ -26,23 +30,29 @@ class Room:
 
     Attributes:
         running: When each began.
+        offering: Rings the next one where whoever was rung for a place here has not come; None where nobody was.
+        pause: Seconds until that; doubles each time that nobody comes.
     """
 
     spec: ActionSpec
     running: dict[UUID, float] = field(default_factory=dict)
+    offering: asyncio.TimerHandle | None = None
+    pause: float = OFFER_SECONDS
     _typical: float | None = None
     _line: list[UUID] = field(default_factory=list)
     _waiting: dict[UUID, tuple[Ring, float]] = field(default_factory=dict)
 
     @property
-    def has_place(self) -> bool:
-        """Whether one more may run here. The fleet's limit counts, too: without Redis it is all there is to go by."""
+    def places(self) -> int:
+        """How many more may run here. The fleet's limit counts, too: without Redis it is all there is to go by."""
         limits = self.spec.limits
-        return all(len(self.running) < limit for limit in (limits.max_concurrency, limits.fleet_concurrency) if limit)
+        given = [limit for limit in (limits.max_concurrency, limits.fleet_concurrency) if limit is not None]
+        return max(0, min(given) - len(self.running)) if given else 0
 
     def enter(self, job_id: UUID, now: float) -> None:
         """Begin an attempt."""
         self.running[job_id] = now
+        self.pause = OFFER_SECONDS
         self._waiting.pop(job_id, None)
 
     def leave(self, job_id: UUID, now: float) -> float | None:

@@ -21,7 +21,7 @@ from worker.fleet import TIMEOUT_SECONDS, Away, Fleet, Script
 
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 # What a busy machine may add to a wait that is bounded.
-SLACK_SECONDS = 0.5
+SLACK_SECONDS = 2.0
 
 
 @asynccontextmanager

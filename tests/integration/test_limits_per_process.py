@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
-from tests.integration.limited import job, jobs, limited, workers
-from tests.loops import on_a_loop
+from tests.integration.limited import Worker, job, jobs, limited, workers
+from tests.loops import on_a_loop, until
 from worker.dev.servers import Valkey
 from worker.limits import Blocked
+from worker.limits_in_process import OFFER_SECONDS
 
 
 @on_a_loop
@@ -60,3 +62,29 @@ async def test_a_place_that_the_fleet_refused_is_not_lost_to_this_process(redis_
         for each in jobs(2, first=2):
             await a.limits.release(both, each.job_id)
         assert a.rang() == [job(3)]  # it was refused for a moment's sake
+
+
+@on_a_loop
+async def test_a_place_that_was_offered_in_vain_is_offered_to_the_next_until_somebody_takes_it(redis_url: str) -> None:
+    one = limited(max_concurrency=1)
+    async with workers(redis_url, "a") as (a,):
+        assert await a.admits(one, job(1))
+        for each in jobs(4, first=2):
+            await a.asks(one, each)
+        await a.limits.release(one, job(1).job_id)
+        await until(lambda: has_rung(a, 3))  # the first two were taken up by other processes
+        assert a.rang() == jobs(3, first=2)
+        assert await a.admits(one, job(4))
+        moment = time.monotonic() + 5 * OFFER_SECONDS
+        await until(lambda: is_past(moment))
+        assert a.rang() == []
+        await a.limits.release(one, job(4).job_id)
+        assert a.rang() == [job(5)]
+
+
+async def has_rung(worker: Worker, count: int) -> bool:
+    return len(worker.rung) >= count
+
+
+async def is_past(moment: float) -> bool:
+    return time.monotonic() > moment

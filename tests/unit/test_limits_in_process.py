@@ -41,13 +41,17 @@ def test_the_line_for_a_place_is_in_the_order_of_acceptance_without_those_that_w
     assert [room.next(now=15.0) for _ in range(4)] == [ring(1), ring(2), ring(5), None]
 
 
-def test_a_room_has_a_place_as_long_as_no_limit_is_reached() -> None:
+def test_a_room_has_places_until_the_first_limit_is_reached() -> None:
     room = Room(spec_of(plain, limits={"max_concurrency": 3, "fleet_concurrency": 2}))
-    assert room.has_place
-    room.enter(UUID(int=1), now=0.0)
-    assert room.has_place
-    room.enter(UUID(int=2), now=0.0)
-    assert not room.has_place
+    assert room.places == 2
+    for number in range(3):  # the fleet knew of one more, when it could still be asked
+        room.enter(UUID(int=number), now=0.0)
+    assert room.places == 0
     assert room.leave(UUID(int=1), now=2.0) == 2.0
     assert room.leave(UUID(int=1), now=2.0) is None
-    assert room.has_place
+    assert room.leave(UUID(int=2), now=2.0) == 2.0
+    assert room.places == 1
+
+
+def test_a_rate_alone_has_nobody_wait_for_a_place() -> None:
+    assert Room(spec_of(plain, limits={"rate_limit": "1/s"})).places == 0
