@@ -24,7 +24,7 @@ from tests.benchmarks.stage import ACTIONS, Stage
 
 BATCH = 1_000
 WAIT_SECONDS = 30.0
-# Celery's fixed polling interval. Surefoot's looks begin at this one and grow, so the finer grain is Celery's.
+# How often Celery looks for a result in its database, where nobody wakes it; left to itself, twice a second.
 POLL_SECONDS = 0.002
 # Each has a partial index, which holds the few jobs on their way, so that looking costs the same in a ledger of any
 # size. Without sequential scans, which a table that was never analysed invites.

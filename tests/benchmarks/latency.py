@@ -78,8 +78,8 @@ def show(plan: Plan, figures: Figures) -> str:
         for peer in PEERS
     ]
     how = f"""One caller, {plan.waits} jobs a round at {HERTZ:g} a second, on warm workers that are idle in between.
-        Surefoot is waited for with `Job.get`. Celery's `AsyncResult.get` looks every {POLL_SECONDS * 1000:g} ms in the
-        database, where its stock backend connects anew for each look of a process that multiprocessing did not fork;
-        Redis tells it without being asked."""
+        Surefoot's `Job.get` is woken over Redis and reads the ledger. Celery's `AsyncResult.get` is told the result
+        over Redis; in the database it looks every {POLL_SECONDS * 1000:g} ms, where its stock backend connects anew for
+        each look of a process that multiprocessing did not fork."""
     over = [f"{name} over Celery, {other} results" for other in ("Redis", "database") for name in ("p50", "p99")]
     return section("From enqueue to the result in hand", how, table(("", "p50, ms", "p99, ms", *over), rows))
