@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from producer import Producer, Settings
 from producer.ledger.engine import open_engine
 from producer.ledger.migrate import migrate
-from tests.houses import House, WorkerProcess, house_of, start_worker
+from tests.houses import ACTION_MODULES, House, WorkerProcess, house_of, start_worker
 from worker.dev.servers import Servers, servers
 
 numbers = itertools.count(1)
@@ -105,7 +105,7 @@ def lone_producer(settings: Settings) -> Iterator[Producer]:
 
     made = open_engine(settings.database_url, connections=1, name="tests")
     with made.connect() as connection:
-        publish(connection, list(load(("tests.actions",)).values()))
+        publish(connection, list(load(ACTION_MODULES).values()))
     made.dispose()
     producer = Producer(settings)
     yield producer

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from worker.start import POOL_ENVIRONMENT, worker_command
 ROOT = Path(__file__).parent.parent
 # What `surefoot-worker start` gives Celery; `prefork` and `threads` are its own.
 ASYNCIO = "custom"
+ACTION_MODULES = ("tests.actions", "tests.pool_actions")
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 # What a test may have to wait for a relay round, a lease and a ring on a busy machine.
@@ -106,9 +107,10 @@ def start_worker(
     pool: str = ASYNCIO,
     concurrency: int = 2,
     environment: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> WorkerProcess:
-    """Start a worker and wait until it has published its actions and takes jobs."""
-    command = worker_command(["--pool", pool, "--concurrency", str(concurrency)])
+    """Start a worker and wait until it has published its actions and takes jobs; `options` are Celery's."""
+    command = worker_command(["--pool", pool, "--concurrency", str(concurrency), *options])
     name = f"{log.parent.name}-{os.getpid()}-{time.time_ns()}@%h"
     with log.open("ab") as output:
         process = subprocess.Popen(  # a test's own worker, ended by its fixture
@@ -139,7 +141,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     return os.environ | {
         "SUREFOOT_DATABASE_URL": settings.database_url,
         "SUREFOOT_REDIS_URL": settings.redis_url,
-        "SUREFOOT_ACTION_MODULES": "tests.actions",
+        "SUREFOOT_ACTION_MODULES": ",".join(ACTION_MODULES),
         "SUREFOOT_LOG": "json",
         **POOL_ENVIRONMENT,
         "SUREFOOT_LEASE_SECONDS": "2",
@@ -150,9 +152,24 @@ def worker_environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def house_of(settings: Settings, folder: Path, *, pool: str = ASYNCIO) -> Iterator[House]:
-    """Start a worker and a producer, and stop both."""
-    worker = start_worker(settings, folder / "worker.log", pool=pool)
+def house_of(
+    settings: Settings,
+    folder: Path,
+    *,
+    pool: str = ASYNCIO,
+    concurrency: int = 2,
+    environment: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+) -> Iterator[House]:
+    """Start a worker and a producer, and stop both; see `start_worker`."""
+    worker = start_worker(
+        settings,
+        folder / "worker.log",
+        pool=pool,
+        concurrency=concurrency,
+        environment=environment,
+        options=options,
+    )
     producer = Producer(settings)
     try:
         yield House(producer, worker, settings, folder)

@@ -1,0 +1,198 @@
+"""Actions for the tests of the pool and its rings: many at a time, ill-mannered, and ending as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, field_validator
+
+from tasks import Context, EffectClass, Refused, Retry, action
+from worker.log import attempt_ids
+
+LOOK_SECONDS = 0.05
+
+marked: ContextVar[str] = ContextVar("marked", default="nobody's")
+
+
+def _effect_by_params(params: Mapping[str, Any]) -> EffectClass:
+    return EffectClass(params.get("effect", "pure"))
+
+
+@action("pool.wait", effect=_effect_by_params, max_retries=50, retry_backoff=0.01, retry_backoff_max=0.1)
+async def wait(log: str, gate: str, ctx: Context, effect: str = "pure") -> str:  # noqa: ARG001  for the worker
+    """Leave a line behind, wait for a file, and leave another."""
+    _note(log, ctx, "began")
+    await _opened(gate)
+    _note(log, ctx, "ended")
+    return "done"
+
+
+@action("pool.wait_sync", effect=_effect_by_params, max_retries=50, retry_backoff=0.01, retry_backoff_max=0.1)
+def wait_sync(log: str, gate: str, ctx: Context, effect: str = "pure") -> str:  # noqa: ARG001  for the worker
+    """Do the same in a thread."""
+    _note(log, ctx, "began")
+    while not Path(gate).exists():
+        time.sleep(LOOK_SECONDS)
+    _note(log, ctx, "ended")
+    return "done"
+
+
+@action("pool.outlive", effect="pure", timeout=0.2, max_retries=0)
+def outlive(log: str, gate: str, ctx: Context) -> str:
+    """Wait in a thread for longer than allowed."""
+    return wait_sync(log, gate, ctx)
+
+
+@action("pool.deafen", effect="pure", timeout=0.2, max_retries=0)
+async def deafen(log: str, gate: str, ctx: Context) -> str:
+    """Wait for longer than allowed, and overhear every word to stop."""
+    _note(log, ctx, "began")
+    while not Path(gate).exists():  # noqa: ASYNC240  microseconds
+        with suppress(asyncio.CancelledError):
+            await _opened(gate)
+    return "done all the same"
+
+
+@action("pool.block", effect="pure")
+async def block(seconds: float) -> str:
+    """Keep the event loop to itself."""
+    time.sleep(seconds)  # noqa: ASYNC251  the point
+    return "done"
+
+
+@action("pool.count", effect="idempotent")
+async def count(log: str, ctx: Context, gate: str | None = None) -> str:
+    """Leave a line behind; then wait for a file, if one is named."""
+    _note(log, ctx, "began")
+    if gate is not None:
+        await _opened(gate)
+    return "done"
+
+
+@action("pool.remember", effect="pure")
+async def remember(mark: str, ctx: Context) -> dict[str, str]:
+    """Bind a context variable, let others run, and say what is bound then."""
+    before = marked.get()
+    marked.set(mark)
+    await asyncio.sleep(LOOK_SECONDS)
+    ctx.log.info("pool.remembered", mark=mark)
+    return _bound(before) | {"in_a_thread": await asyncio.to_thread(marked.get)}
+
+
+@action("pool.remember_sync", effect="pure")
+def remember_sync(mark: str, ctx: Context) -> dict[str, str]:
+    """Do the same in a thread."""
+    before = marked.get()
+    marked.set(mark)
+    time.sleep(LOOK_SECONDS)
+    ctx.log.info("pool.remembered", mark=mark)
+    return _bound(before) | {"in_a_thread": marked.get()}
+
+
+@action("pool.end", effect="pure", max_retries=1, retry_backoff=600, retry_jitter=False)
+async def end(way: str) -> Any:
+    """End as told: well, with a retry in a while, refused, or with what JSON cannot hold."""
+    match way:
+        case "retry":
+            raise Retry("not yet")
+        case "refused":
+            raise Refused("never")
+        case "unwritable":
+            return object()
+        case _:
+            return way
+
+
+class Unprintable(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Exiting(Exception):
+    """An error that ends the process of whoever prints it."""
+
+    def __str__(self) -> str:
+        raise SystemExit(4)
+
+
+@action("pool.raise", effect=_effect_by_params, max_retries=0)
+async def raise_(kind: str, effect: str = "pure") -> int:  # noqa: ARG001  for the worker
+    """Raise what is named, on the loop."""
+    await asyncio.sleep(0)
+    _raise(kind)
+
+
+@action("pool.raise_sync", effect=_effect_by_params, max_retries=0)
+def raise_sync(kind: str, effect: str = "pure") -> int:  # noqa: ARG001  for the worker
+    """Raise what is named, in a thread."""
+    _raise(kind)
+
+
+class Touchy(BaseModel):
+    """Params, and a result, whose check may end the process, as an author's validator may try to."""
+
+    way: str
+
+    @field_validator("way")
+    @classmethod
+    def _check(cls, way: str) -> str:
+        if way == "exit":
+            raise SystemExit(5)
+        return way
+
+
+@action("pool.touchy_params", effect="pure", max_retries=0)
+async def touchy_params(given: Touchy) -> str:
+    """Return what was given."""
+    return given.way
+
+
+@action("pool.touchy_result", effect="pure", max_retries=0)
+async def touchy_result(way: str) -> Touchy:
+    """Return what was given, to be checked on its way out."""
+    return {"way": way}  # type: ignore[return-value]  # the worker makes it one
+
+
+async def _opened(gate: str) -> None:
+    while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240  another process opens it; a look takes microseconds
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _raise(kind: str) -> NoReturn:
+    if kind == "endless recursion":
+        _raise(kind)
+    kinds: dict[str, BaseException] = {
+        "exit": SystemExit(3),
+        "interrupt": KeyboardInterrupt(),
+        "cancelled": asyncio.CancelledError(),
+        "generator exit": GeneratorExit(),
+        "memory": MemoryError("none left"),
+        "stop": StopIteration(7),
+        "unprintable": Unprintable(),
+        "exiting": Exiting(),
+        "group": BaseExceptionGroup("several", [SystemExit(1), ValueError("one of them")]),
+    }
+    raise kinds[kind]
+
+
+def _bound(before: str) -> dict[str, str]:
+    return {"before": before, "mark": marked.get(), "job": attempt_ids.get()["job_id"]}
+
+
+def _note(log: str, ctx: Context, what: str) -> None:
+    """Add a line to a file, in one write: many jobs do so at the same time."""
+    thread = threading.current_thread().ident
+    line = {"job": str(ctx.job_id), "what": what, "attempt": ctx.attempt, "pid": os.getpid(), "thread": thread}
+    with Path(log).open("a") as file:
+        file.write(json.dumps(line) + "\n")
