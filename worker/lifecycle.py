@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any
 
 from celery import signals
+from celery.worker import state as worker_state
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
@@ -127,6 +128,13 @@ def _stop(sig: str = "", how: str = "", **_: Any) -> None:
 
     log.info("worker.stopping", signal=sig, how=how)
     parts().relay.stop()
+
+
+@signals.task_revoked.connect(weak=False)
+def _revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002  Celery's
+    # Whoever revokes names a ring; the job stands, and its next ring may have the same id. Celery would drop that, too.
+    worker_state.revoked.discard(request.id)
+    log.warning("ring.revoked", ring=request.id, action=request.task, terminated=terminated)
 
 
 @signals.task_unknown.connect(weak=False)

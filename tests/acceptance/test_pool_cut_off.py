@@ -1,0 +1,106 @@
+"""Attempts that are cut off: their jobs go on by their policy, their rings are acknowledged, and the worker lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from producer import Producer, Settings, State
+from tests.celery_view import CeleryView
+from tests.gates import Gate, enqueue_singly, whys
+from tests.houses import House, house_of, start_worker, until
+
+SECONDS = 30.0
+SOFT, HARD = ["--soft-time-limit", "1"], ["--time-limit", "1"]
+
+
+@pytest.fixture(scope="module")
+def house(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with house_of(module_settings, tmp_path_factory.mktemp("house"), concurrency=20) as made:
+        yield made
+
+
+@pytest.fixture
+def view(house: House) -> CeleryView:
+    return CeleryView(house.settings)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
+
+
+def assert_no_ring_is_out(settings: Settings) -> None:
+    with redis.Redis.from_url(settings.redis_url) as broker:
+        until(lambda: broker.hlen("unacked") == 0)
+
+
+@pytest.mark.parametrize("options", [SOFT, HARD], ids=["soft", "hard"])
+def test_a_time_limit_of_celery_s_cuts_attempts_off_and_each_job_goes_on_by_its_policy(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate, options: list[str]
+) -> None:
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=20, options=options)
+    try:
+        together = lone_producer.enqueue_many(gate.requests(range(5)))
+        alone, sync, unsafe = enqueue_singly(
+            lone_producer,
+            [gate.request(5), gate.request(6, "pool.wait_sync"), gate.request(7, effect="unsafe")],
+        )
+        until(lambda: unsafe.refresh().state is State.IN_DOUBT)
+        again = [*together, alone, sync]
+        until(lambda: all(job.refresh().record.attempt > 1 for job in again))
+        gate.open()
+        for job in again:
+            assert job.get(SECONDS) == "done"
+            assert set(whys(job)) == {"retry", "succeeded"}
+        assert whys(unsafe) == ["a repeat may be a second effect"]
+        assert unsafe.error is not None
+        assert unsafe.error["message"] == "the attempt was cut off: time limit"
+        assert_no_ring_is_out(settings)
+    finally:
+        gate.open()
+        assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("action", ["pool.wait", "pool.wait_sync"])
+def test_a_revoked_ring_is_cut_off_and_its_job_goes_on_by_its_policy(
+    house: House, view: CeleryView, gate: Gate, action: str
+) -> None:
+    with view.events() as events:
+        (job,) = enqueue_singly(house.producer, [gate.request(0, action)])
+        gate.wait_for(begun=1)
+        view.control("revoke", task_id=str(job.id), terminate=True)
+        assert events.ended(job.id)["type"] == "task-revoked"
+        gate.wait_for(begun=2)
+    gate.open()
+    assert job.get(SECONDS) == "done"
+    assert whys(job) == ["retry", "succeeded"]
+    assert_no_ring_is_out(house.settings)
+
+
+def test_an_unsafe_job_whose_ring_is_revoked_under_way_is_in_doubt(house: House, view: CeleryView, gate: Gate) -> None:
+    (job,) = enqueue_singly(house.producer, [gate.request(0, effect="unsafe")])
+    gate.wait_for(begun=1)
+    view.control("revoke", task_id=str(job.id), terminate=True)
+    until(lambda: job.refresh().state is State.IN_DOUBT)
+    assert job.error is not None
+    assert job.error["message"] == "the attempt was cut off: revoked"
+
+
+def test_a_job_whose_ring_is_revoked_before_a_worker_has_it_is_rung_again(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    worker, view = start_worker(settings, tmp_path / "worker.log", concurrency=1), CeleryView(settings)
+    try:
+        enqueue_singly(lone_producer, [gate.request(0)])
+        gate.wait_for(begun=1)
+        job = lone_producer.enqueue("test.add", {"a": 1, "b": 2})
+        view.control("revoke", task_id=str(job.id))
+        gate.open()
+        assert job.get(SECONDS) == {"total": 3}
+    finally:
+        gate.open()
+        worker.stop()
