@@ -57,7 +57,7 @@ class QoS(_BaseQoS):  # type: ignore[misc]  # as below
         """
         self._jobs.clear()
         self._taken_up = 0
-        if worker_state.should_stop in (None, False) and worker_state.should_terminate in (None, False):
+        if not _is_stopping():
             self._delivered.clear()
             return []
         for error, _ in super().restore_unacked():
@@ -116,6 +116,12 @@ class Channel(_Base):  # type: ignore[misc]  # so it is Any here
         elif self._known_parameters is None:
             self._known_parameters = dict(super()._connparams(False))
         return parameters
+
+
+def _is_stopping() -> bool:
+    # Either is an exit status, which may be 0, or None or False, which 0 equals.
+    asked = (worker_state.should_stop, worker_state.should_terminate)
+    return any(status is not None and status is not False for status in asked)
 
 
 def _jobs_of(message: Any) -> int:

@@ -1,0 +1,79 @@
+"""A worker that is told to stop: what runs is ended or given back, nothing is spent, and others go on at once."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from producer import Producer, Settings, State
+from tests.celery_view import CeleryView
+from tests.gates import Gate, enqueue_singly, whys
+from tests.houses import WorkerProcess, start_worker, until
+
+SECONDS = 30.0
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
+
+
+def told_to(worker: WorkerProcess, number: signal.Signals) -> WorkerProcess:
+    worker.process.send_signal(number)
+    return worker
+
+
+def test_a_worker_that_ends_warmly_finishes_what_it_runs_and_puts_back_the_rings_that_it_has_not_begun(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    environment = {"SUREFOOT_THREADS": "2", "SUREFOOT_LEASE_SECONDS": "30"}
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=20, environment=environment)
+    view = CeleryView(settings)
+    try:
+        running = lone_producer.enqueue_many(gate.requests(range(10)))
+        gate.wait_for(begun=10)
+        sync = enqueue_singly(lone_producer, gate.requests(range(5), "pool.wait_sync"))
+        gate.wait_for(begun=12)
+        until(lambda: view.depth() == 0)
+        told_to(worker, signal.SIGTERM)
+        # At once, and not when what runs has ended; one may be the answer to the worker's last BRPOP until then.
+        until(lambda: view.depth() >= 2)
+    finally:
+        gate.open()
+        assert worker.stop() == 0
+    assert {job.refresh().state for job in running} == {State.SUCCEEDED}
+    assert [job.refresh().state for job in sync] == [State.SUCCEEDED] * 2 + [State.QUEUED] * 3
+    assert view.depth() == 3
+
+
+def test_a_worker_that_ends_warmly_puts_back_the_rings_that_a_rate_limit_of_celery_s_has_kept_from_beginning(
+    settings: Settings, lone_producer: Producer, tmp_path: Path
+) -> None:
+    worker, view = start_worker(settings, tmp_path / "worker.log", concurrency=20), CeleryView(settings)
+    view.control("rate_limit", task_name="test.add", rate_limit="1/h")
+    jobs = enqueue_singly(lone_producer, [{"action": "test.add", "params": {"a": n, "b": n}} for n in range(3)])
+    assert jobs[0].get(SECONDS) == {"total": 0}
+    until(lambda: view.depth() == 0)
+    assert worker.stop() == 0
+    assert view.depth() == 2
+
+
+def test_what_ends_while_a_worker_waits_before_it_ends_coldly_is_done_and_its_ring_does_not_come_back(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "3"}
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=20, environment=environment)
+    try:
+        jobs = lone_producer.enqueue_many(gate.requests(range(5)))
+        jobs += enqueue_singly(lone_producer, [gate.request(5), gate.request(6, "pool.wait_sync")])
+        gate.wait_for(begun=7)
+        told_to(worker, signal.SIGQUIT)
+        gate.open()
+        worker.process.wait(SECONDS)
+    finally:
+        gate.open()
+        worker.stop()
+    assert {job.refresh().state for job in jobs} == {State.SUCCEEDED}
+    assert CeleryView(settings).depth() == 0
