@@ -46,6 +46,7 @@ class PoolTask:
 
     Attributes:
         id: What Celery calls its pid.
+        ring: What Celery calls its task's id.
         target: Celery's tracer, with its arguments.
         done: Whether Celery has been told how it ended, or must not be told any more.
         cut: Shared with the attempts that it runs.
@@ -53,6 +54,7 @@ class PoolTask:
 
     pool: TaskPool
     id: int
+    ring: str
     target: Callable[..., Any]
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
@@ -115,12 +117,14 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         kwargs: Mapping[str, Any] | None = None,
         soft_timeout: float | None = None,
         timeout: float | None = None,
+        correlation_id: str = "",
         **callbacks: Any,
     ) -> PoolTask:
         """Begin a task; called from the consumer's thread, returns at once."""
         task = PoolTask(
             pool=self,
             id=next(self._ids),
+            ring=correlation_id,
             target=target,
             args=args,
             kwargs=kwargs or {},
@@ -136,8 +140,10 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         """Cut off one task: it is not told to Celery any more, and its attempts settle as far as they came."""
         task = self._tasks.get(pid)
         if task is not None:
-            stopping = worker_state.should_terminate not in (None, False)
-            self._loop.call_soon_threadsafe(self._cut_off, task, "stopping" if stopping else "revoked")
+            # Celery asks alike for a ring that somebody revoked and for all that still run when the worker stops, and
+            # it does the latter before it says that it stops.
+            revoked = task.ring in worker_state.revoked
+            self._loop.call_soon_threadsafe(self._cut_off, task, "revoked" if revoked else "stopping")
 
     def on_stop(self) -> None:
         """Wait for every task (a warm shutdown), sending acknowledgements all the while.

@@ -60,6 +60,38 @@ def test_a_worker_that_ends_warmly_puts_back_the_rings_that_a_rate_limit_of_cele
     assert view.depth() == 2
 
 
+@pytest.mark.parametrize("soft", ["0", "1"])
+def test_a_worker_that_ends_coldly_gives_back_what_can_be_repeated_and_the_next_one_does_it_at_once(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate, soft: str
+) -> None:
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": soft, "SUREFOOT_LEASE_SECONDS": "30"}
+    first = start_worker(settings, tmp_path / "first.log", concurrency=20, environment=environment)
+    try:
+        pure = lone_producer.enqueue_many(gate.requests(range(5)))
+        pure += enqueue_singly(lone_producer, [gate.request(5), gate.request(6, "pool.wait_sync")])
+        unsafe = enqueue_singly(lone_producer, [gate.request(8, effect="unsafe")])
+        unsafe += enqueue_singly(lone_producer, [gate.request(9, "pool.wait_sync", effect="unsafe")])
+        gate.wait_for(begun=9)
+        told_to(first, signal.SIGQUIT).process.wait(float(soft) + 15)
+    finally:
+        first.stop()
+    for job in pure:
+        record = job.refresh().record
+        assert (record.state, record.waiting_for, record.attempt, record.crashes) == (State.WAITING, "worker", 0, 0)
+    for job in unsafe:
+        assert job.refresh().state is State.IN_DOUBT
+        assert job.error is not None
+        assert job.error["message"] == "the attempt was cut off: stopping"
+    gate.open()
+    second = start_worker(settings, tmp_path / "second.log", concurrency=20)
+    try:
+        assert [job.get(SECONDS) for job in pure] == ["done"] * len(pure)
+        assert {tuple(whys(job)) for job in pure} == {("returned", "succeeded")}
+        assert {job.record.attempt for job in pure} == {1}
+    finally:
+        second.stop()
+
+
 def test_what_ends_while_a_worker_waits_before_it_ends_coldly_is_done_and_its_ring_does_not_come_back(
     settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
 ) -> None:
