@@ -30,7 +30,10 @@ class CeleryView:
         """How many rings wait in the queue, of every priority."""
         with self.app.connection_for_read() as connection:
             channel: Any = connection.default_channel  # its stubs know no queues
-            return int(channel.queue_declare(queue, passive=True).message_count)
+            try:
+                return int(channel.queue_declare(queue, passive=True).message_count)
+            except connection.channel_errors:  # an empty list is no key of Redis's
+                return 0
 
     def pool(self) -> dict[str, Any]:
         """What `celery inspect stats` tells of the pool."""

@@ -46,6 +46,12 @@ def wait_sync(log: str, gate: str, ctx: Context, effect: str = "pure") -> str:  
     return "done"
 
 
+@action("pool.wait_in_executor", effect="pure", max_retries=50, retry_backoff=0.01, retry_backoff_max=0.1)
+async def wait_in_executor(log: str, gate: str, ctx: Context) -> str:
+    """Do the same in a thread of asyncio's own."""
+    return await asyncio.to_thread(wait_sync, log, gate, ctx)
+
+
 @action("pool.outlive", effect="pure", timeout=0.2, max_retries=0)
 def outlive(log: str, gate: str, ctx: Context) -> str:
     """Wait in a thread for longer than allowed."""

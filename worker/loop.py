@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from greenlet import getcurrent, greenlet
 
 from worker.settings import WorkerSettings
+from worker.threads import Executor
 from worker.watchdog import Watchdog
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
 @cache
 def _loop_of(_pid: int) -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
+    loop.set_default_executor(Executor())
     thread = threading.Thread(target=_run, args=(loop,), name="loop", daemon=True)
     thread.start()
     Watchdog(loop, thread, after_seconds=WorkerSettings.from_env().loop_blocked_seconds).start()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import thread as standard
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -94,6 +96,18 @@ class _Call:
             self.future.set_exception(RuntimeError(f"the action raised {failure!r}"))
         else:
             self.future.set_exception(failure)
+
+
+class Executor(ThreadPoolExecutor):
+    """asyncio's own threads, in which it looks up names and actions call `to_thread`: nobody waits for them either.
+
+    They are daemons, since they are started by one, the loop's thread; but the standard library waits for daemons, too.
+    """
+
+    def _adjust_thread_count(self) -> None:
+        super()._adjust_thread_count()
+        for thread in self._threads:
+            standard._threads_queues.pop(thread, None)  # type: ignore[attr-defined]  # noqa: SLF001  its list of those
 
 
 class _Thread(threading.Thread):
