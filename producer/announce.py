@@ -54,7 +54,8 @@ class Announcer(Standby):
         with self._changed, suppress(RuntimeError):
             if time.monotonic() >= self._quiet_until:
                 self._ended.extend(job_ids)
-                self._call()
+                if self._ended:
+                    self._call()
 
     def _renew(self) -> None:
         super()._renew()

@@ -109,6 +109,11 @@ os._exit(0)
         until(lambda: heard() == set(jobs))
 
 
+def test_nothing_to_announce_needs_no_thread(announcer: Announcer) -> None:
+    announcer.announce([])
+    assert not running()
+
+
 def test_a_broker_that_is_no_redis_is_told_nothing() -> None:
     Announcer("amqp://guest@127.0.0.1:1//").announce([uuid4()])
     assert not running()
