@@ -137,6 +137,13 @@ def _revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:  
     log.warning("ring.revoked", ring=request.id, action=request.task, terminated=terminated)
 
 
+@signals.worker_process_shutdown.connect(weak=False)
+def _end_child(**_: Any) -> None:
+    from worker.app import parts  # noqa: PLC0415  the app imports this module
+
+    parts().runner.announcer.close()  # a child of prefork ends without Python's own end: its last words would be lost
+
+
 @signals.task_unknown.connect(weak=False)
 def _unknown(name: str = "", id: str = "", **_: Any) -> None:  # noqa: A002  Celery's keyword
     # A rolling deploy is the usual cause. The job stays queued, and the relay rings it again later.

@@ -63,7 +63,10 @@ SETTLED = json.dumps([{"id": JOB, "fence": 1, "was": "running", "becomes": "succ
 
 STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "accept": (accept.ACCEPT, {"asked": ASKED, "rings": True, "patience": 2}),
-    "accept_new": (accept.ACCEPT_NEW, {**json.loads(ASKED)[0], "rings": True, "patience": 2}),
+    "accept_new": (
+        accept.ACCEPT_NEW,
+        {**dict.fromkeys(accept.COLUMNS), **json.loads(ASKED)[0], "rings": True, "patience": 2},
+    ),
     "note_replays": (accept.NOTE_REPLAYS, {"ids": [UUID(JOB)], "noted": 10}),
     "cancel": (cancel.CANCEL, {"id": JOB, "tenant": "default", "reason": None}),
     "job_by_id": (reads.JOB_BY_ID, {"id": JOB, "tenant": "default"}),
