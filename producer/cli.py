@@ -11,12 +11,14 @@ from itertools import islice
 from typing import IO, Any, NoReturn
 
 import click
+from click.core import ParameterSource
+from sqlalchemy.exc import DBAPIError
 
 from producer import render
 from producer.canonical import DEPTH_LIMIT, parse_json
 from producer.client import Producer
 from producer.envelope import DEFAULT_PRIORITY, Request
-from producer.errors import InvalidRequest, JobUnfinished, SurefootError
+from producer.errors import InvalidRequest, JobUnfinished, SurefootError, UnknownAction
 from producer.job import Job
 from producer.ledger.engine import open_engine
 from producer.ledger.revision import REVISION, revision_of
@@ -41,6 +43,8 @@ def _speaking_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
         except SurefootError as error:
             _refuse(str(error))
+        except DBAPIError as error:
+            _refuse(f"Postgres: {error.orig}".strip())
 
     return run
 
@@ -83,6 +87,9 @@ def enqueue(
         raise click.UsageError("name an ACTION, or --from FILE")
     producer = Producer()
     if source is not None:
+        given = _given_beside_a_file()
+        if given:
+            raise click.UsageError(f"each line of a file says for itself what {', '.join(given)} would")
         sys.exit(_enqueue_lines(producer, source, as_json=as_json))
     request = Request(action=str(action), params=parse_json(params, where="params"), idempotency_key=key, **fields)
     job = producer.enqueue_many([request])[0]
@@ -179,14 +186,30 @@ def actions(as_json: bool) -> None:  # noqa: FBT001  click passes flags by name
 @_speaking_errors
 def migrate_command(revision: str, yes: bool) -> None:  # noqa: FBT001  click passes flags by name
     """Bring the ledger's schema to this version's, or to another."""
-    from producer.ledger.migrate import HEAD, migrate  # noqa: PLC0415  Alembic, for this command alone
+    from alembic.util import CommandError  # noqa: PLC0415  Alembic, for this command alone
+
+    from producer.ledger.migrate import HEAD, migrate  # noqa: PLC0415  as above
 
     engine = open_engine(Settings.from_env().database_url, connections=1, name="surefoot-migrate")
     before = revision_of(engine)
     if revision != HEAD and not yes:
         click.confirm(f"Going from {before} to {revision} may drop jobs. Go on?", abort=True)
-    migrate(engine, revision)
+    try:
+        migrate(engine, revision)
+    except CommandError as error:  # Alembic's: there is no such revision
+        _refuse(str(error))
     click.echo(f"schema {before or 'empty'} → {revision_of(engine) or 'empty'} (this version's is {REVISION})")
+
+
+def _given_beside_a_file() -> list[str]:
+    """Return the options of this command line that are for one request alone."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in ("action", "params", "source", "as_json")
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
 
 
 def _enqueue_lines(producer: Producer, source: IO[bytes], *, as_json: bool) -> int:
@@ -223,7 +246,7 @@ def _enqueue_batch(producer: Producer, lines: list[tuple[int, bytes]]) -> Iterat
         numbers = list(requests)
         try:
             jobs = producer.enqueue_many(requests.values(), conflicts="return")
-        except InvalidRequest as error:
+        except (InvalidRequest, UnknownAction) as error:
             yield numbers[error.index], error
             del requests[numbers[error.index]]
         else:

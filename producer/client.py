@@ -15,10 +15,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from producer.announce import Announcer
-from producer.canonical import check_text
+from producer.canonical import shown
 from producer.catalogue import Actions, Catalogue, find
-from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request, seal
-from producer.errors import Conflict, IdempotencyConflict, InvalidRequest, JobNotFound, RequestRefused
+from producer.envelope import DEFAULT_PRIORITY, NAME_LIMIT, Envelope, OnClosed, Request, check_name, seal
+from producer.errors import (
+    Conflict,
+    IdempotencyConflict,
+    InvalidRequest,
+    JobNotFound,
+    RequestRefused,
+    UnknownAction,
+)
 from producer.job import Job, is_over
 from producer.ledger import reads
 from producer.ledger.accept import Answer, accept, note_replays
@@ -32,6 +39,7 @@ from producer.waiting import LOOK_SECONDS, Waiting
 
 CONNECTIONS = 5
 BATCH_LIMIT = 10_000
+REASON_LIMIT = 4_096
 # Workers listen here for jobs that were accepted in somebody else's transaction and so could not be rung.
 WAKE_CHANNEL = "surefoot_due"
 
@@ -170,18 +178,28 @@ class Producer:
         return Job(self, _as_uuid(job_id)).refresh()
 
     def find(self, action: str, idempotency_key: str) -> Job | None:
-        """Return the newest job that the key stands for; None where there is none."""
+        """Return the newest job that the key stands for; None where there is none.
+
+        Raises:
+            InvalidRequest: If either cannot be a name, as for the other look-ups.
+        """
+        check_name("action", action, NAME_LIMIT)
+        check_name("idempotency_key", idempotency_key, NAME_LIMIT)
         record = self._read(lambda c: reads.job_by_key(c, self.settings.tenant, action, idempotency_key))
         return None if record is None else Job(self, record.id, record=record)
 
     def jobs(self, *, state: State | None = None, action: str | None = None, limit: int = 50) -> list[Job]:
         """Return at most `limit` jobs, the newest first."""
+        check_name("action", action, NAME_LIMIT)
+        if type(limit) is not int or limit < 1:
+            raise InvalidRequest("limit", f"{shown(limit)} is not 1 or more")
         tenant = self.settings.tenant
         found = self._read(lambda c: reads.jobs_newest_first(c, tenant, state=state, action=action, limit=limit))
         return [Job(self, record.id, record=record) for record in found]
 
     def chain(self, request_id: str) -> list[reads.JobRecord]:
         """Return every decision made for one request, in the order they were made; empty where there is none."""
+        check_name("request_id", request_id, NAME_LIMIT)
         return self._read(lambda c: reads.jobs_of_request(c, self.settings.tenant, request_id))
 
     def counts(self) -> dict[State, int]:
@@ -196,18 +214,20 @@ class Producer:
         """Return a job's history in order."""
         return self._read(lambda c: reads.events_of(c, job_id))
 
-    def cancel(self, job_id: UUID, *, reason: str | None = None) -> Cancelled:
+    def cancel(self, job_id: UUID | str, *, reason: str | None = None) -> Cancelled:
         """Cancel a job; see `producer.ledger.cancel.cancel` for the answers.
 
         Raises:
-            InvalidRequest: If the reason cannot be stored.
+            InvalidRequest: If the reason cannot be stored, or is longer than 4,096 characters.
+            JobNotFound: If that is no id.
+            LedgerUnavailable: If Postgres is away. Asking again is safe.
         """
         if reason is not None:
-            check_text(reason, "reason")
-        with self._engine.connect() as connection:
-            answer = cancel(connection, self.settings.tenant, job_id, reason=reason)
+            check_name("reason", reason, REASON_LIMIT, may_span_lines=True)
+        found = _as_uuid(job_id)
+        answer = self._read(lambda c: cancel(c, self.settings.tenant, found, reason=reason))
         if answer in ("cancelled", "in_doubt"):
-            self._announcer.announce([job_id])
+            self._announcer.announce([found])
         return answer
 
     def actions(self) -> dict[str, reads.PublishedAction]:
@@ -245,6 +265,8 @@ class Producer:
                 refusal = error
         if isinstance(refusal, InvalidRequest):
             raise InvalidRequest(refusal.where, refusal.problem, index) from refusal.__cause__
+        if isinstance(refusal, UnknownAction):
+            raise UnknownAction(refusal.action, refusal.known, refusal.hint, index)
         raise refusal or AssertionError("unreachable: there is always one look")
 
     def _seal_by(self, known: Actions, request: Request | Mapping[str, Any]) -> Envelope:
@@ -301,6 +323,11 @@ class Producer:
 def _accept_within(target: Connection | Session, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
     """Accept in the caller's transaction, and have the database wake the relays when, and only when, it commits."""
     connection = target.connection() if isinstance(target, Session) else target
+    if not isinstance(connection, Connection):
+        kind = type(target).__name__
+        raise InvalidRequest("connection", f"must be a SQLAlchemy Connection or Session, not {kind}")
+    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+        raise InvalidRequest("connection", "is in autocommit, so there is no transaction that the job could belong to")
     with connection.begin_nested():  # a refused batch takes only itself back, not the caller's own work
         connection.execute(BOUND_WAIT)
         answers = _refusing(accept(connection, envelopes, rings=False), envelopes, conflicts)
@@ -322,6 +349,8 @@ def _refusing(answers: list[Answer], envelopes: Sequence[Envelope], conflicts: s
 
 
 def _request_of(fields: Mapping[str, Any]) -> Request:
+    if not isinstance(fields, Mapping):
+        raise InvalidRequest("request", f"must be a Request or a mapping of its fields, not {type(fields).__name__}")
     unknown = sorted(set(fields) - set(Request.__dataclass_fields__))
     if unknown:
         raise InvalidRequest(str(unknown[0]), "is not a field of a request")
@@ -339,5 +368,5 @@ def _new_id() -> UUID:
 def _as_uuid(job_id: UUID | str) -> UUID:
     try:
         return job_id if isinstance(job_id, UUID) else UUID(job_id)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise JobNotFound(f"{job_id!r} is not a job's id, which is a UUID") from error

@@ -156,8 +156,8 @@ def _check_fields(request: Request) -> None:
     if request.action is None:
         raise InvalidRequest("action", "is missing")
     for name in ("action", "user_id", "request_id", "agent_id", "queue"):
-        _check_name(name, getattr(request, name), NAME_LIMIT)
-    _check_name("reasoning", request.reasoning, REASONING_LIMIT, may_span_lines=True)
+        check_name(name, getattr(request, name), NAME_LIMIT)
+    check_name("reasoning", request.reasoning, REASONING_LIMIT, may_span_lines=True)
     if request.trace is not None and not is_traceparent(request.trace):
         raise InvalidRequest("trace", f"{shown(request.trace)} is not a W3C traceparent (00-<32 hex>-<16 hex>-<2 hex>)")
     if type(request.priority) is not int or request.priority not in PRIORITIES:
@@ -166,7 +166,8 @@ def _check_fields(request: Request) -> None:
         raise InvalidRequest("on_closed", f"{shown(request.on_closed)} is not replay, rerun_if_failed or rerun")
 
 
-def _check_name(name: str, text: object, limit: int, *, may_span_lines: bool = False) -> None:
+def check_name(name: str, text: object, limit: int, *, may_span_lines: bool = False) -> None:
+    """Refuse what is no printable text of at most `limit` characters; None is no text, and passes."""
     if text is None:
         return
     if not isinstance(text, str):

@@ -82,16 +82,17 @@ class UnknownAction(RequestRefused):
     Attributes:
         action: The name asked for.
         known: The names that workers have published.
+        index: Position in the batch; 0 for a single request.
     """
 
-    def __init__(self, action: str, known: Sequence[str], hint: str = "") -> None:
+    def __init__(self, action: str, known: Sequence[str], hint: str = "", index: int = 0) -> None:
         """Say what was asked for, what was probably meant, and what there is."""
         super().__init__(f"{action!r} is not an action{hint}")
-        self.action, self.known, self.hint = action, tuple(known), hint
+        self.action, self.known, self.hint, self.index = action, tuple(known), hint, index
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         """Pickle by the constructor's own arguments."""
-        return type(self), (self.action, self.known, self.hint)
+        return type(self), (self.action, self.known, self.hint, self.index)
 
 
 @dataclass(frozen=True, slots=True)

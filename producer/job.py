@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from producer.errors import JobFailed, JobNotFound, JobUnfinished
+from producer.errors import JobFailed, JobNotFound, JobUnfinished, LedgerUnavailable
 from producer.ledger.accept import Outcome
 from producer.ledger.cancel import Cancelled
 from producer.ledger.reads import Event, JobRecord
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from producer.client import Producer
 
 # Well or not; or in doubt, where only a person moves it.
+
+# Whoever waits for a job outwaits a Postgres that restarts.
+AWAY_SECONDS, AWAY_PAUSE_SECONDS = 30.0, 0.25
 
 
 class Job:
@@ -104,14 +107,24 @@ class Job:
         Raises:
             JobUnfinished: If it has not ended by then. It goes on.
             JobNotFound: If it is not in the ledger.
-            LedgerUnavailable: If Postgres is away. The job goes on.
+            LedgerUnavailable: If Postgres stays away for half a minute, or until then. The job goes on.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
-        while self.refresh().state not in AT_REST:
-            if time.monotonic() >= until:
-                raise JobUnfinished(f"job {self.id} is {self.state} after {timeout} s; it goes on")
-            self._producer.waiting.wait(self.id, until=until)
-        return self
+        away_since: float | None = None
+        while True:
+            try:
+                if self.refresh().state in AT_REST:
+                    return self
+                away_since = None
+                if time.monotonic() >= until:
+                    raise JobUnfinished(f"job {self.id} is {self.state} after {timeout} s; it goes on")
+                self._producer.waiting.wait(self.id, until=until)
+            except LedgerUnavailable:
+                now = time.monotonic()
+                away_since = now if away_since is None else away_since
+                if now + AWAY_PAUSE_SECONDS > min(until, away_since + AWAY_SECONDS):
+                    raise
+                time.sleep(AWAY_PAUSE_SECONDS)
 
     def get(self, timeout: float | None = None) -> Any:
         """Wait for the job and return its result.

@@ -12,9 +12,10 @@ The names below are all that an action needs:
 from tasks._context import Context
 from tasks._outcomes import ActionError, Hold, Refused, Retry, Unknown
 from tasks._registry import action, load
-from tasks._spec import ActionSpec, EffectClass, InvalidAction, Policy
+from tasks._spec import RING_SIZE, ActionSpec, EffectClass, InvalidAction, Policy
 
 __all__ = [
+    "RING_SIZE",
     "ActionError",
     "ActionSpec",
     "Context",

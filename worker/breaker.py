@@ -6,6 +6,7 @@ sees it before its own call, and holds its jobs instead of spending them.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Holds:
         """Connect nothing yet. Where the broker at `url` is no Redis, holds are this process's own."""
         self._fleet = Fleet(url, on_away=_log_away)
         self._seen: dict[str, _Seen] = {}
+        self._asking: dict[str, asyncio.Future[float]] = {}
 
     async def seconds_held(self, dependency: str) -> float:
         """Return for how long the dependency is still held; 0 where it is not, or Redis cannot say."""
@@ -44,6 +46,13 @@ class Holds:
         seen = self._seen.get(dependency)
         if seen is not None and (now < seen.held_until or now < seen.fresh_until):
             return max(0.0, seen.held_until - now)
+        asking = self._asking.get(dependency)
+        if asking is None:  # a ring of a hundred jobs asks once
+            asking = self._asking[dependency] = asyncio.ensure_future(self._ask(dependency))
+            asking.add_done_callback(lambda _: self._asking.pop(dependency, None))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, dependency: str) -> float:
         try:
             left = int(await self._fleet.command("PTTL", _key(dependency)))
         except Away:

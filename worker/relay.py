@@ -26,23 +26,31 @@ BATCH = 500
 # A ring that waits behind others is not lost. Only after this long is one repeated into a queue that is not empty.
 CROWDED_SECONDS = 900.0
 LONGEST_LOOK_SECONDS = 60.0
+# A ring that waits behind others is looked at again after so long at the soonest.
+CROWDED_LOOK_SECONDS = 20.0
 AWAY_PAUSE_SECONDS = 1.0
 
-# ring_at is when to look at a job next. At or before due_at: nobody has promised to ring it. After that somebody did,
-# and looking again backs off with the job's age, so that a long backlog is not rung over and over.
+# ring_at is when to look at a job next. At or before due_at: nobody has promised to ring it. After that somebody did.
 DUE = text(f"""
-WITH due AS (
-  SELECT id, ring_at <= due_at AS fresh FROM jobs
-  WHERE state IN ({in_sql(RINGABLE)}) AND ring_at <= clock_timestamp()
-  ORDER BY ring_at LIMIT :batch FOR UPDATE SKIP LOCKED
-)
-UPDATE jobs j SET ring_at = clock_timestamp() + least(make_interval(secs => :longest),
-                              greatest(make_interval(secs => :patience), clock_timestamp() - j.due_at))
-FROM due JOIN decisions d ON d.job_id = due.id LEFT JOIN actions a ON a.name = d.action
-WHERE j.id = due.id
-RETURNING j.id, j.action, j.queue, j.priority, j.traceparent, d.request_id,
+SELECT j.id, j.action, j.queue, j.priority, j.traceparent, d.request_id, j.ring_at <= j.due_at AS fresh,
   coalesce(CAST(a.policy ->> 'ring_size' AS int), 1) AS together,
-  due.fresh, extract(epoch FROM clock_timestamp() - j.due_at) AS late
+  extract(epoch FROM clock_timestamp() - j.due_at) AS late
+FROM (
+  SELECT * FROM jobs WHERE state IN ({in_sql(RINGABLE)}) AND ring_at <= clock_timestamp() ORDER BY ring_at LIMIT :batch
+) j JOIN decisions d ON d.job_id = j.id LEFT JOIN actions a ON a.name = d.action
+""")
+
+# Of several relays that saw the same jobs one gets each: the others find ring_at moved, or the row locked.
+LOOKED_AT = text(f"""
+WITH seen AS (
+  SELECT j.id, s.seconds FROM unnest(CAST(:ids AS uuid[]), CAST(:seconds AS double precision[])) AS s(id, seconds)
+  JOIN jobs j ON j.id = s.id
+  WHERE j.state IN ({in_sql(RINGABLE)}) AND j.ring_at <= clock_timestamp()
+  ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
+)
+UPDATE jobs j SET ring_at = clock_timestamp() + make_interval(secs => seen.seconds)
+FROM seen WHERE j.id = seen.id
+RETURNING j.id
 """)
 
 SOON = text(f"""
@@ -130,10 +138,15 @@ class Relay:
         return max(len(expired), rescued, self._ring_due(connection))
 
     def _ring_due(self, connection: Connection) -> int:
-        limits = {"batch": BATCH, "longest": LONGEST_LOOK_SECONDS, "patience": RING_PATIENCE_SECONDS}
-        due = connection.execute(DUE, limits).all()
+        due = connection.execute(DUE, {"batch": BATCH}).all()
+        if not due:
+            return 0
         lost = self._lost_in(sorted({row.queue for row in due if not row.fresh}))
-        rings = [_ring(r) for r in due if r.fresh or r.queue in lost or _overlong(float(r.late))]
+        silent = {row.id for row in due if row.fresh or row.queue in lost or _overlong(float(row.late))}
+        seconds = [_next_look(float(row.late), rung=row.id in silent) for row in due]
+        ids = [row.id for row in due]
+        ours = set(connection.execute(LOOKED_AT, {"ids": ids, "seconds": seconds}).scalars())
+        rings = [_ring(row) for row in due if row.id in silent and row.id in ours]
         if rings:
             unrung = [ring.job_id for ring in self._bell.ring_now(rings)]
             log.info("relay.rang", jobs=len(rings) - len(unrung), of=len(rings))
@@ -156,6 +169,11 @@ def _wait_for_wake(connection: Connection, seconds: float) -> None:
     if poller.poll(seconds * 1000):
         raw.poll()  # raises if the connection is gone
         raw.notifies.clear()
+
+
+def _next_look(late: float, *, rung: bool) -> float:
+    """Return the seconds until a job is looked at again: it backs off, so that a backlog is not gone over and over."""
+    return min(LONGEST_LOOK_SECONDS, max(RING_PATIENCE_SECONDS if rung else CROWDED_LOOK_SECONDS, late))
 
 
 def _overlong(late: float) -> bool:

@@ -39,6 +39,10 @@ WITH silent AS (
     finished_at = CASE WHEN s.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = last_seq + 1
   FROM judged s WHERE j.id = s.id
   RETURNING j.id, j.last_seq, j.fence, j.attempt, j.crashes, s.was, s.was_owner, s.becomes
+), decided AS (
+  UPDATE decisions d SET error = json_build_object('type', 'WorkerLost', 'traceback', '', 'message',
+    format('%s worker(s) fell silent during this job, the last of them %s', m.crashes, m.was_owner))
+  FROM moved m WHERE d.job_id = m.id AND m.becomes <> '{State.WAITING}'
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)
   SELECT id, last_seq, 'rescued', attempt, fence, :worker,

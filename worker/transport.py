@@ -15,6 +15,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from producer.ring import JOBS_HEADER
+from tasks import RING_SIZE
 from worker.log import log
 
 _Base: Any = kombu_redis.Channel  # its stubs leave out what is repaired here
@@ -33,10 +34,12 @@ class QoS(_BaseQoS):  # type: ignore[misc]  # as below
         super().__init__(*args, **kwargs)
         self._jobs: dict[str, int] = {}
         self._taken_up = 0
+        self.last = ""
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Take note of a message that was delivered."""
         super().append(message, delivery_tag)
+        self.last = delivery_tag
         self._jobs[delivery_tag] = jobs = _jobs_of(message)
         self._taken_up += jobs
 
@@ -91,15 +94,24 @@ class Channel(_Base):  # type: ignore[misc]  # so it is Any here
     def _brpop_read(self, **options: Any) -> Any:
         """Take one message off the queue; one that nobody can read is put aside with a line in the log.
 
-        kombu lets the decoder's error through, Celery takes it for its own defect and stops the worker.
+        kombu lets the decoder's error through, Celery takes it for its own defect and stops the worker. A message that
+        was counted as taken up before it proved unreadable would be counted for ever.
         """
+        last = self.qos.last
         try:
             return super()._brpop_read(**options)
-        except (Empty, *self.connection_errors):
-            raise
+        except (Empty, *self.connection_errors) as error:
+            if not isinstance(error, KeyError):  # to kombu a broken connection, here a message that lacks something
+                raise
+            return self._put_aside(error, last)
         except Exception as error:  # noqa: BLE001  whatever a stranger's bytes provoke; they are off the queue by now
-            log.error("ring.unreadable", error=str(error), error_type=type(error).__name__)
-            return True
+            return self._put_aside(error, last)
+
+    def _put_aside(self, error: Exception, last: str) -> bool:
+        log.error("ring.unreadable", error=str(error), error_type=type(error).__name__)
+        if self.qos.last != last:
+            self.qos.ack(self.qos.last)
+        return True
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002  kombu's signature
         """Return where Redis is, also after the connection that knew it was taken apart.
@@ -126,7 +138,7 @@ def _is_stopping() -> bool:
 
 def _jobs_of(message: Any) -> int:
     jobs = message.headers.get(JOBS_HEADER, 1)
-    return jobs if isinstance(jobs, int) and jobs > 0 else 1  # anybody may write into the queue
+    return jobs if type(jobs) is int and 0 < jobs <= RING_SIZE else 1  # anybody may write into the queue
 
 
 def install() -> None:

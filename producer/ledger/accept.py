@@ -21,7 +21,7 @@ from producer.ledger.prepared import Prepared
 from producer.ledger.states import CLOSED, WITHOUT_RESULT, State, in_sql
 
 # How long a fresh ring may be on its way before the relay looks whether it got lost.
-RING_PATIENCE_SECONDS = 2
+RING_PATIENCE_SECONDS = 5
 ROUNDS = 10
 LOCK_NOT_AVAILABLE = "55P03"
 COLUMNS = tuple(field.name for field in fields(Envelope))

@@ -32,6 +32,11 @@ WITH moved AS (
 SELECT state FROM moved
 """)
 
+# For whom nothing moved: how it stands, so that asking again is answered as the first time.
+STANDING = text("""
+SELECT state, cancel_requested_at IS NOT NULL AS asked FROM jobs WHERE id = :id AND tenant = :tenant
+""")
+
 Cancelled = Literal["cancelled", "requested", "in_doubt", "too_late"]
 
 
@@ -41,10 +46,15 @@ def cancel(connection: Connection, tenant: str, job_id: UUID, *, reason: str | N
     Returns:
         ``cancelled``; ``requested`` where a worker owns the job: it stops before the effect if it has not begun
         it, and otherwise the job ends as its attempt does; ``in_doubt`` where it was waiting to be tried again and
-        an earlier attempt may have had its effect; ``too_late`` where it has ended, or was asked to stop before.
+        an earlier attempt may have had its effect; ``too_late`` where it has ended otherwise, or is not there. Asking
+        again gives the same answer, as long as the job stands so.
     """
-    state = connection.execute(CANCEL, {"id": job_id, "tenant": tenant, "reason": reason}).scalar()
+    asked = {"id": job_id, "tenant": tenant}
+    state = connection.execute(CANCEL, {**asked, "reason": reason}).scalar()
     if state is None:
-        return "too_late"
+        standing = connection.execute(STANDING, asked).one_or_none()
+        if standing is None or not standing.asked or standing.state not in (*LEASED, State.CANCELLED, State.IN_DOUBT):
+            return "too_late"
+        state = standing.state
     answers: dict[str, Cancelled] = {State.CANCELLED: "cancelled", State.IN_DOUBT: "in_doubt"}
     return answers.get(state, "requested")

@@ -41,7 +41,7 @@ class Crew:
         return [sys.executable, "-m", "celery", "-A", app, "worker", *pool, "-l", "info", *ALONE, "-n", f"w{number}@%h"]
 
 
-ASYNCIO_2 = Crew(ASYNCIO, 2, 100)
+ASYNCIO_2 = Crew(ASYNCIO, 2, 200)
 PREFORK_2 = Crew(PREFORK, 1, 2)
 # Threads of one process share one lock, so either one process or two may be the better; both are tried.
 THREADS_1 = Crew("threads", 1, 10)

@@ -78,7 +78,8 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "intend": (statements.INTEND, {"asked": INTENDED, "worker": "w", "lease": 30, "pure": False}),
     "settle": (statements.SETTLE, {"asked": SETTLED, "worker": "w"}),
     "renew": (statements.RENEW, {"ids": [UUID(JOB)], "fences": [1], "lease": 30}),
-    "due": (relay.DUE, {"batch": 500, "longest": 900, "patience": 2}),
+    "due": (relay.DUE, {"batch": 500}),
+    "looked_at": (relay.LOOKED_AT, {"ids": [UUID(JOB)], "seconds": [2.0]}),
     "expire": (relay.EXPIRE, {"batch": 500, "worker": "w"}),
     "rescue": (rescue.RESCUE, {"batch": 100, "worker": "w", "cap": 3}),
 }

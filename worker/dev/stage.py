@@ -126,7 +126,8 @@ def _process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     with path.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  our own command
-            command,
+            [sys.executable, "-m", "worker.dev._lifeline", *command],
+            stdin=subprocess.PIPE,  # the lifeline: it breaks when this process dies, however it does
             cwd=PROJECT,  # where celeryconfig.py lies
             env={**os.environ, **on.environment, **environment},
             stdout=output,

@@ -42,14 +42,17 @@ def read_tickets(path: Path = TICKETS) -> list[Ticket]:
     """Read a file of one JSON ticket a line, in its order.
 
     Raises:
-        ValueError: If a line is not a ticket; the message names the line.
+        ValueError: If there is none, or a line is not a ticket; the message names the line.
     """
     # Split at newlines only: splitlines would also cut a ticket in two at a U+2028 in somebody's message.
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [_ticket(line, f"{path.name}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    lines = path.read_bytes().split(b"\n")
+    tickets = [_ticket(line, f"{path.name}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    if not tickets:
+        raise ValueError(f"{path.name} holds no ticket")
+    return tickets
 
 
-def _ticket(line: str, place: str) -> Ticket:
+def _ticket(line: bytes, place: str) -> Ticket:
     try:
         row = json.loads(line)
         return Ticket(
@@ -62,4 +65,4 @@ def _ticket(line: str, place: str) -> Ticket:
             received_at=datetime.fromisoformat(row["received_at"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{place} is not a ticket ({error!r}); see tickets.jsonl for the shape") from error
+        raise ValueError(f"{place} is not a ticket ({error!r}); see {TICKETS} for the shape") from error
