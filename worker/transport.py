@@ -34,14 +34,15 @@ class QoS(_BaseQoS):  # type: ignore[misc]  # as below
         super().__init__(*args, **kwargs)
         self._jobs: dict[str, int] = {}
         self._taken_up = 0
-        self.last = ""
+        self.delivered, self.last = 0, ""
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Take note of a message that was delivered."""
         super().append(message, delivery_tag)
-        self.last = delivery_tag
+        self.delivered, self.last = self.delivered + 1, delivery_tag
+        before = self._jobs.get(delivery_tag, 0)  # tags are unique, unless somebody makes them up
         self._jobs[delivery_tag] = jobs = _jobs_of(message)
-        self._taken_up += jobs
+        self._taken_up += jobs - before
 
     def ack(self, delivery_tag: str) -> None:
         """Forget a message that was acknowledged."""
@@ -97,19 +98,19 @@ class Channel(_Base):  # type: ignore[misc]  # so it is Any here
         kombu lets the decoder's error through, Celery takes it for its own defect and stops the worker. A message that
         was counted as taken up before it proved unreadable would be counted for ever.
         """
-        last = self.qos.last
+        delivered = self.qos.delivered
         try:
             return super()._brpop_read(**options)
         except (Empty, *self.connection_errors) as error:
             if not isinstance(error, KeyError):  # to kombu a broken connection, here a message that lacks something
                 raise
-            return self._put_aside(error, last)
+            return self._put_aside(error, delivered)
         except Exception as error:  # noqa: BLE001  whatever a stranger's bytes provoke; they are off the queue by now
-            return self._put_aside(error, last)
+            return self._put_aside(error, delivered)
 
-    def _put_aside(self, error: Exception, last: str) -> bool:
+    def _put_aside(self, error: Exception, delivered: int) -> bool:
         log.error("ring.unreadable", error=str(error), error_type=type(error).__name__)
-        if self.qos.last != last:
+        if self.qos.delivered > delivered:
             self.qos.ack(self.qos.last)
         return True
 

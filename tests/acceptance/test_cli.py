@@ -125,17 +125,42 @@ def test_a_file_of_requests_is_enqueued_line_by_line_and_bad_lines_stop_nothing(
         "not json",
         '{"action": "test.add", "params": {"a": 1, "b": 1}, "idempotency_key": "file-1"}',
         '{"action": "test.add", "params": {"a": 2, "b": 1}, "idempotency_key": "file-1"}',
+        '{"action": "test.ad", "params": {}, "idempotency_key": "file-7"}',
         '{"action": "test.add", "params": {"a": 3, "b": 1}, "idempotency_key": "file-6"}',
     ]
     file = tmp_path / "requests.jsonl"
     file.write_text("\n".join(lines))
     done = surefoot(house, "enqueue", "--from", str(file), "--json")
     answers = {answer["line"]: answer["outcome"] for answer in json_lines(done)}
-    assert answers == {1: "created", 3: "refused", 4: "refused", 5: "replayed", 6: "conflict", 7: "created"}
+    assert answers == {
+        1: "created",
+        3: "refused",
+        4: "refused",
+        5: "replayed",
+        6: "conflict",
+        7: "refused",
+        8: "created",
+    }
     assert done.returncode == 2
-    assert "2 created, 1 replayed, 1 conflict, 2 refused" in done.stderr
+    assert "2 created, 1 replayed, 1 conflict, 3 refused" in done.stderr
     again = surefoot(house, "enqueue", "--from", "-", stdin=lines[0])
     assert (again.returncode, again.stdout.strip()) == (0, "1 replayed")
+
+
+def test_what_a_file_says_for_each_line_is_not_said_for_all(house: House) -> None:
+    done = surefoot(house, "enqueue", "--from", "-", "--key", "one", "--wait", "5", stdin="")
+    assert done.returncode == 2
+    assert "each line of a file says for itself what --key, --wait would" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["chain", "\udcff"], ["jobs", "--action", "\udcff"], ["migrate", "--to", "x", "--yes"]]
+)
+def test_a_command_that_cannot_be_meant_is_refused_in_a_line(house: House, command: list[str]) -> None:
+    done = surefoot(house, *command)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("surefoot: ")
 
 
 def test_the_published_actions_are_listed_with_their_parameters(house: House) -> None:

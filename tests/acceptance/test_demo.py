@@ -61,6 +61,20 @@ def test_the_demo_handles_every_ticket_and_nothing_happens_twice(tmp_path: Path)
     until(lambda: not processes_in(tmp_path))
 
 
+@pytest.mark.timeout(120)
+def test_a_demo_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [str(BIN / "surefoot-worker"), "demo"], cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Flower at" in line:
+            break
+    process.kill()
+    process.communicate()
+    until(lambda: not processes_in(tmp_path), seconds=60)
+
+
 @pytest.mark.timeout(300)
 def test_the_demo_takes_tickets_of_ones_own(tmp_path: Path) -> None:
     ticket = {
