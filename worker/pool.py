@@ -48,6 +48,7 @@ class PoolTask:
         id: What Celery calls its pid.
         ring: What Celery calls its task's id.
         target: Celery's tracer, with its arguments.
+        begun: Whether Celery has been told that it begins.
         done: Whether Celery has been told how it ended, or must not be told any more.
         cut: Shared with the attempts that it runs.
     """
@@ -64,6 +65,7 @@ class PoolTask:
     cut: CutOff = field(default_factory=CutOff)
     running: asyncio.Task[None] | None = None
     soft_limit_hit: bool = False
+    begun: bool = False
     done: bool = False
 
     def terminate(self, _signal: int | None = None) -> None:
@@ -224,6 +226,8 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         self._cut_off(task, "time limit")
 
     def _cut_off(self, task: PoolTask, reason: Reason) -> None:
+        if reason == "revoked" and not task.begun:
+            return  # once it is told that the ring begins, Celery has it cut off anew, and only then acknowledges it
         task.cut.reason = task.cut.reason or reason
         if reason != "time limit":
             task.done = True  # Celery has said how it ended, or hands the ring back when the worker is gone
@@ -254,6 +258,7 @@ async def _drive(task: PoolTask) -> None:
 
 
 def _trace(task: PoolTask) -> None:
+    task.begun = True
     task.tell("accept_callback", task.id, time.monotonic())
     try:
         returned = task.target(*task.args, **task.kwargs)

@@ -104,3 +104,26 @@ def test_a_job_whose_ring_is_revoked_before_a_worker_has_it_is_rung_again(
     finally:
         gate.open()
         worker.stop()
+
+
+def test_a_ring_that_is_revoked_before_the_loop_has_begun_it_gives_its_place_back(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    worker, view = start_worker(settings, tmp_path / "worker.log", concurrency=2), CeleryView(settings)
+    first, second = gate.part("first"), gate.part("second")
+    try:
+        enqueue_singly(lone_producer, [first.request(0, "pool.block")])
+        first.wait_for(begun=1)
+        (job,) = enqueue_singly(lone_producer, [first.request(1)])
+        until(lambda: view.pool()["in-flight"] == 2)
+        view.control("revoke", task_id=str(job.id), terminate=True)
+        first.open()
+        assert job.get(SECONDS) == "done"
+        jobs = enqueue_singly(lone_producer, second.requests(range(2)))
+        second.wait_for(begun=2)
+        second.open()
+        assert [job.get(SECONDS) for job in jobs] == ["done"] * 2
+    finally:
+        first.open()
+        second.open()
+        worker.stop()
