@@ -69,10 +69,12 @@ def test_a_worker_that_ends_coldly_gives_back_what_can_be_repeated_and_the_next_
     try:
         pure = lone_producer.enqueue_many(gate.requests(range(5)))
         pure += enqueue_singly(lone_producer, [gate.request(5), gate.request(6, "pool.wait_sync")])
-        pure += enqueue_singly(lone_producer, [gate.request(7, "pool.wait_in_executor")])
+        pure += enqueue_singly(
+            lone_producer, [gate.request(7, "pool.wait_in_executor"), gate.request(10, "pool.ignore")]
+        )
         unsafe = enqueue_singly(lone_producer, [gate.request(8, effect="unsafe")])
         unsafe += enqueue_singly(lone_producer, [gate.request(9, "pool.wait_sync", effect="unsafe")])
-        gate.wait_for(begun=10)
+        gate.wait_for(begun=11)
         told_to(first, signal.SIGQUIT).process.wait(float(soft) + 15)
     finally:
         first.stop()
