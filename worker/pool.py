@@ -27,6 +27,7 @@ from kombu.asynchronous import get_event_loop
 
 from worker.beside import Beside
 from worker.loop import CutOff, Reason, TaskGreenlet, cut_off, process_loop
+from worker.stopping import note_stop
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("worker")
 
@@ -153,6 +154,7 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         Nothing else runs them by now; a worker killed at the end of its grace would have all its rings handed out
         again. What has not begun is not begun any more: its rings go back.
         """
+        note_stop()
         self._loop.call_soon_threadsafe(self._runner.performer.close)
         self._join(None)
 

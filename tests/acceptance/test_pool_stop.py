@@ -48,14 +48,18 @@ def test_a_worker_that_ends_warmly_finishes_what_it_runs_and_puts_back_the_rings
     assert view.depth() == 3
 
 
+@pytest.mark.parametrize("by", ["signal", "control shutdown"])
 def test_a_worker_that_ends_warmly_puts_back_the_rings_that_a_rate_limit_of_celery_s_has_kept_from_beginning(
-    settings: Settings, lone_producer: Producer, tmp_path: Path
+    settings: Settings, lone_producer: Producer, tmp_path: Path, by: str
 ) -> None:
     worker, view = start_worker(settings, tmp_path / "worker.log", concurrency=20), CeleryView(settings)
     view.control("rate_limit", task_name="test.add", rate_limit="1/h")
     jobs = enqueue_singly(lone_producer, [{"action": "test.add", "params": {"a": n, "b": n}} for n in range(3)])
     assert jobs[0].get(SECONDS) == {"total": 0}
     until(lambda: view.depth() == 0)
+    if by == "control shutdown":
+        view.app.control.shutdown()
+        worker.process.wait(SECONDS)
     assert worker.stop() == 0
     assert view.depth() == 2
 
@@ -112,3 +116,21 @@ def test_what_ends_while_a_worker_waits_before_it_ends_coldly_is_done_and_its_ri
         worker.stop()
     assert {job.refresh().state for job in jobs} == {State.SUCCEEDED}
     assert CeleryView(settings).depth() == 0
+
+
+def test_flower_hears_how_the_tasks_ended_that_a_stopping_worker_finished(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    worker, view = start_worker(settings, tmp_path / "worker.log", concurrency=20), CeleryView(settings)
+    try:
+        with view.events() as events:
+            (job,) = enqueue_singly(lone_producer, gate.requests(range(1)))
+            gate.wait_for(begun=1)
+            told_to(worker, signal.SIGTERM)
+            until(lambda: worker.events("worker.stopping"))
+            gate.open()
+            assert worker.stop() == 0
+            assert events.ended(job.id)["type"] == "task-succeeded"
+    finally:
+        gate.open()
+        worker.stop()
