@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from producer import Producer, Settings, State
 from tests.celery_view import CeleryView
@@ -13,6 +14,14 @@ from tests.gates import Gate, enqueue_singly, whys
 from tests.houses import WorkerProcess, start_worker, until
 
 SECONDS = 30.0
+# Whatever is about to be performed waits for a lock, as it would for a slow disk.
+HOLD_INTENTS = """
+SELECT pg_advisory_lock(1);
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';
+CREATE TRIGGER hold BEFORE UPDATE ON jobs FOR EACH ROW WHEN (NEW.state = 'running') EXECUTE FUNCTION hold();
+"""
+HELD = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
 @pytest.fixture
@@ -134,3 +143,25 @@ def test_flower_hears_how_the_tasks_ended_that_a_stopping_worker_finished(
     finally:
         gate.open()
         worker.stop()
+
+
+@pytest.mark.parametrize("signals", [["SIGQUIT"], ["SIGTERM", "SIGQUIT"]], ids=["at once", "after all"])
+def test_a_worker_that_ends_coldly_does_not_wait_for_a_ledger_that_does_not_answer(
+    settings: Settings, lone_producer: Producer, engine: Engine, tmp_path: Path, gate: Gate, signals: list[str]
+) -> None:
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "0", "SUREFOOT_LEASE_SECONDS": "30"}
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=20, environment=environment)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(HOLD_INTENTS)
+            jobs = lone_producer.enqueue_many(gate.requests(range(3), effect="unsafe"))
+            until(lambda: connection.exec_driver_sql(HELD).scalar())
+            for name in signals:
+                told_to(worker, signal.Signals[name])
+                until(lambda: "shutdown" in worker.log.read_text() or "Ctrl+C" in worker.log.read_text())
+            worker.process.wait(15)
+            assert {job.refresh().state for job in jobs} == {State.CLAIMED}  # which says that nothing happened
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(1)")
+    finally:
+        worker.stop()
+    assert gate.notes() == []
