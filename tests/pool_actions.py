@@ -153,6 +153,8 @@ class Exiting(Exception):
 async def raise_(kind: str, effect: str = "pure") -> int:  # noqa: ARG001  for the worker
     """Raise what is named, on the loop."""
     await asyncio.sleep(0)
+    if kind == "exit in a task":
+        await asyncio.create_task(raise_("exit"))
     _raise(kind)
 
 
@@ -197,6 +199,7 @@ def _raise(kind: str) -> NoReturn:
         _raise(kind)
     kinds: dict[str, BaseException] = {
         "exit": SystemExit(3),
+        "exit in a task": SystemExit(3),
         "interrupt": KeyboardInterrupt(),
         "cancelled": asyncio.CancelledError(),
         "generator exit": GeneratorExit(),
