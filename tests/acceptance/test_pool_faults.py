@@ -16,6 +16,7 @@ SECONDS = 30.0
 # What is raised, and what of it is recorded: its type, and a word of its message.
 KINDS = {
     "exit": ("SystemExit", "3"),
+    "exit in a task": ("SystemExit", "3"),
     "interrupt": ("KeyboardInterrupt", ""),
     "cancelled": ("CancelledError", ""),
     "generator exit": ("GeneratorExit", ""),
