@@ -19,6 +19,11 @@ class Gate:
 
     folder: Path
 
+    def part(self, name: str) -> Gate:
+        """Another one, for some of a test's jobs."""
+        (self.folder / name).mkdir()
+        return Gate(self.folder / name)
+
     @property
     def params(self) -> dict[str, str]:
         """What the actions of `tests.pool_actions` need to know of it."""

@@ -58,21 +58,38 @@ def outlive(log: str, gate: str, ctx: Context) -> str:
     return wait_sync(log, gate, ctx)
 
 
-@action("pool.deafen", effect="pure", timeout=0.2, max_retries=0)
-async def deafen(log: str, gate: str, ctx: Context) -> str:
+@action("pool.overhear", effect="pure", timeout=0.2, max_retries=0)
+async def overhear(log: str, gate: str, ctx: Context) -> str:
     """Wait for longer than allowed, and overhear every word to stop."""
+    return await ignore(log, gate, ctx)
+
+
+@action("pool.ignore", effect="pure", max_retries=50, retry_backoff=0.01, retry_backoff_max=0.1)
+async def ignore(log: str, gate: str, ctx: Context) -> str:
+    """Wait for a file, and ignore every word to stop."""
     _note(log, ctx, "began")
     while not Path(gate).exists():  # noqa: ASYNC240  microseconds
         with suppress(asyncio.CancelledError):
             await _opened(gate)
-    return "done all the same"
+    _note(log, ctx, "ended")
+    return "done"
+
+
+@action("pool.tidy_up", effect="pure", timeout=0.2, max_retries=0)
+async def tidy_up(log: str, gate: str, ctx: Context) -> str:
+    """Wait for longer than allowed, and take a moment to end."""
+    try:
+        await _opened(gate)
+    finally:
+        await asyncio.sleep(LOOK_SECONDS)
+        _note(log, ctx, "tidied up")
+    return "done"
 
 
 @action("pool.block", effect="pure")
-async def block(seconds: float) -> str:
-    """Keep the event loop to itself."""
-    time.sleep(seconds)  # noqa: ASYNC251  the point
-    return "done"
+async def block(log: str, gate: str, ctx: Context) -> str:
+    """Keep the event loop to itself until there is a file."""
+    return wait_sync(log, gate, ctx)
 
 
 @action("pool.count", effect="idempotent")
@@ -136,6 +153,8 @@ class Exiting(Exception):
 async def raise_(kind: str, effect: str = "pure") -> int:  # noqa: ARG001  for the worker
     """Raise what is named, on the loop."""
     await asyncio.sleep(0)
+    if kind == "exit in a task":
+        await asyncio.create_task(raise_("exit"))
     _raise(kind)
 
 
@@ -180,6 +199,7 @@ def _raise(kind: str) -> NoReturn:
         _raise(kind)
     kinds: dict[str, BaseException] = {
         "exit": SystemExit(3),
+        "exit in a task": SystemExit(3),
         "interrupt": KeyboardInterrupt(),
         "cancelled": asyncio.CancelledError(),
         "generator exit": GeneratorExit(),

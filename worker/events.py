@@ -13,6 +13,8 @@ from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher
 from kombu.asynchronous import Hub, get_event_loop
 
+from worker.stopping import is_stopping
+
 GATHER_SECONDS = 0.05
 # Beyond this the one who adds an event publishes them all.
 GATHER_LIMIT = 2_000
@@ -23,10 +25,24 @@ class Dispatcher(EventDispatcher):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take Celery's own arguments; a dispatcher that is not told to gather publishes at once, as ever."""
+        self._hub: Any = None  # its stubs take a set for a list
         super().__init__(*args, **kwargs)
         if kwargs.get("on_send_buffered") is not None:
             self.buffer_limit = GATHER_LIMIT
             self.on_send_buffered: Callable[[], None] = _once_in(GATHER_SECONDS, self.flush)
+            # While the worker stops, nobody turns its hub, whose timers do not run out any more.
+            self._hub = _hub()
+            self._hub.on_close.add(self._flush_at_the_end)
+
+    def close(self) -> None:
+        """Publish nothing any more."""
+        if self._hub is not None:
+            self._hub.on_close.discard(self._flush_at_the_end)
+        super().close()
+
+    def _flush_at_the_end(self, _: Hub) -> None:
+        if is_stopping():  # else it is the broker that went away, and there is nothing to publish over
+            self.flush()
 
 
 class Events(CeleryEvents):

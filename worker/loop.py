@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from greenlet import getcurrent, greenlet
 
+from worker.log import log
 from worker.settings import WorkerSettings
 from worker.threads import Executor
 from worker.watchdog import Watchdog
@@ -81,4 +82,9 @@ def _loop_of(_pid: int) -> asyncio.AbstractEventLoop:
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    loop.run_forever()
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:  # of a task that an action made
+            # asyncio lets these two through. Whoever awaits that task gets them, too, and what is ready still is.
+            log.warning("loop.interrupted", error_type=type(error).__name__)

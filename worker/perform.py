@@ -6,13 +6,16 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from producer.errors import SurefootError
 from tasks._outcomes import AttemptTimeout
 from tasks._spec import ActionSpec
 from worker.threads import Threads
+
+# How long an async action that is cancelled may take to tidy up.
+LAST_WORDS_SECONDS = 2.0
 
 
 class Performer:
@@ -22,11 +25,13 @@ class Performer:
         places: For attempts of async actions.
         thread_places: For those of sync actions.
         threads: In which these run.
+        deaf: Async actions that overheard that they should end and have not ended yet; their attempts have.
     """
 
     def __init__(self, *, thread_places: int, threads: Threads) -> None:
         """Start no thread yet. How many async attempts run at once is Celery's pool's to say, which knows its limit."""
         self.places, self.thread_places, self.threads = Places(math.inf), Places(thread_places), threads
+        self.deaf = 0
 
     def room(self, spec: ActionSpec) -> Places:
         """Return where a place is to be taken for attempts at this action, before their jobs are claimed."""
@@ -40,8 +45,9 @@ class Performer:
     async def perform(self, spec: ActionSpec, arguments: dict[str, Any], *, seconds: float) -> Any:
         """Call the action and return what it returned, or raise what it raised.
 
-        Context variables of the caller are the action's own. An async action is cancelled at its deadline. A sync
-        one cannot be: it is left behind in its thread, and whatever it still does counts as unknown.
+        Context variables of the caller are the action's own. An async action is cancelled at its deadline, and where
+        this is. A sync one cannot be: it is left behind in its thread, as is an async one that does not listen, and
+        whatever they still do counts as unknown.
 
         Args:
             spec: The action.
@@ -53,8 +59,39 @@ class Performer:
             BaseException: Whatever the action raises.
         """
         if spec.is_async:
-            return await _bounded(spec.function(**arguments), seconds=seconds)
+            return await self._on_loop(spec.function(**arguments), seconds=seconds)
         return await self.threads.call(lambda: spec.function(**arguments), seconds=seconds)
+
+    async def _on_loop(self, action: Coroutine[Any, Any, Any], *, seconds: float) -> Any:
+        current = asyncio.current_task()
+        # In a task of its own: who awaits an action itself cannot leave it behind.
+        task = asyncio.create_task(_caught(action), name=None if current is None else current.get_name())
+        over: BaseException | None = None
+        try:
+            if not await _ends(task, seconds=seconds):
+                over = AttemptTimeout(f"no answer within {seconds:g} s")
+        except asyncio.CancelledError as error:
+            over = error
+        if over is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):  # being cut off, or once more, gives no more time
+                await _ends(task, seconds=LAST_WORDS_SECONDS)
+            if not task.done():
+                self._leave_behind(task)
+                raise over
+        returned, failure = task.result()
+        if failure is None:
+            return returned
+        if over is not None and isinstance(failure, asyncio.CancelledError):
+            raise over from failure
+        raise failure
+
+    def _leave_behind(self, task: asyncio.Task[Any]) -> None:
+        def ended(_: object) -> None:
+            self.deaf -= 1
+
+        self.deaf += 1
+        task.add_done_callback(ended)
 
 
 class Closed(SurefootError):
@@ -117,12 +154,28 @@ class Places:
                 turn.set_result(None)
 
 
-async def _bounded(action: Coroutine[Any, Any, Any], *, seconds: float) -> Any:
-    scope = asyncio.timeout(seconds)
+async def _caught(action: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """Await an action. In a task, SystemExit and KeyboardInterrupt would end the loop with all that runs on it."""
     try:
-        async with scope:
-            return await action
-    except TimeoutError as error:
-        if scope.expired():
-            raise AttemptTimeout(f"no answer within {seconds:g} s") from error
-        raise
+        return await action, None
+    except BaseException as error:  # noqa: BLE001  it is raised again, where somebody waits for it
+        return None, error
+
+
+async def _ends(task: asyncio.Task[Any], *, seconds: float) -> bool:
+    """Wait for a task, and return whether it ended in time. Where it did not, it goes on: unlike `asyncio.timeout`."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake(*_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    limit = loop.call_later(seconds, wake)
+    task.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        limit.cancel()
+        task.remove_done_callback(wake)
+    return task.done()

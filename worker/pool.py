@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from kombu.asynchronous import get_event_loop
 
 from worker.beside import Beside
 from worker.loop import CutOff, Reason, TaskGreenlet, cut_off, process_loop
+from worker.stopping import note_stop
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("worker")
 
@@ -48,6 +50,7 @@ class PoolTask:
         id: What Celery calls its pid.
         ring: What Celery calls its task's id.
         target: Celery's tracer, with its arguments.
+        begun: Whether Celery has been told that it begins.
         done: Whether Celery has been told how it ended, or must not be told any more.
         cut: Shared with the attempts that it runs.
     """
@@ -64,6 +67,7 @@ class PoolTask:
     cut: CutOff = field(default_factory=CutOff)
     running: asyncio.Task[None] | None = None
     soft_limit_hit: bool = False
+    begun: bool = False
     done: bool = False
 
     def terminate(self, _signal: int | None = None) -> None:
@@ -102,6 +106,7 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
     def on_start(self) -> None:
         """Start the loop."""
         self._tasks: dict[int, PoolTask] = {}
+        self._until = math.inf
         self._loop = process_loop()
         from worker.app import parts  # noqa: PLC0415  Celery imports this module before its app
 
@@ -151,15 +156,23 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         Nothing else runs them by now; a worker killed at the end of its grace would have all its rings handed out
         again. What has not begun is not begun any more: its rings go back.
         """
+        if worker_state.should_terminate:  # told to go at once, Celery has its pool stop, too, before it terminates it
+            self.on_terminate()
+            return
+        note_stop()
         self._loop.call_soon_threadsafe(self._runner.performer.close)
-        self._join(None)
+        self._join()
 
     def on_terminate(self) -> None:
-        """Cut every task off (a cold shutdown) and wait a little for what they still have to write."""
+        """Cut every task off (a cold shutdown) and wait a little for what they still have to write.
+
+        Safe to call twice, and within `on_stop`, from a signal's handler: the wait is one.
+        """
+        self._until = min(self._until, time.monotonic() + CUT_OFF_SECONDS)
         for pid in list(self._tasks):
             self.terminate_job(pid)
         self._loop.call_soon_threadsafe(self._beside.cut_off)
-        self._join(CUT_OFF_SECONDS)
+        self._join()
 
     def grow(self, n: int = 1) -> None:
         """Let Celery hand over `n` tasks more at once (`celery control pool_grow`)."""
@@ -178,9 +191,9 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         info: dict[str, Any] = super()._get_info()
         return info | {"in-flight": len(self._tasks)} | self._runner.stats()
 
-    def _join(self, seconds: float | None) -> None:
-        hub, until = get_event_loop(), None if seconds is None else time.monotonic() + seconds
-        while (self._tasks or self._beside) and (until is None or time.monotonic() < until):
+    def _join(self) -> None:
+        hub = get_event_loop()
+        while (self._tasks or self._beside) and time.monotonic() < self._until:
             time.sleep(PUMP_SECONDS)
             if hub is not None:
                 _PREFORK._run_ready_callbacks(hub)  # noqa: SLF001  public to no one, and what prefork itself uses
@@ -224,6 +237,8 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         self._cut_off(task, "time limit")
 
     def _cut_off(self, task: PoolTask, reason: Reason) -> None:
+        if reason == "revoked" and not task.begun:
+            return  # once it is told that the ring begins, Celery has it cut off anew, and only then acknowledges it
         task.cut.reason = task.cut.reason or reason
         if reason != "time limit":
             task.done = True  # Celery has said how it ended, or hands the ring back when the worker is gone
@@ -254,6 +269,7 @@ async def _drive(task: PoolTask) -> None:
 
 
 def _trace(task: PoolTask) -> None:
+    task.begun = True
     task.tell("accept_callback", task.id, time.monotonic())
     try:
         returned = task.target(*task.args, **task.kwargs)

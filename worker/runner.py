@@ -229,6 +229,7 @@ class Runner:
             "max-async-jobs": places.limit,
             "max-threads": threads.limit,
             "threads-left-behind": self.performer.threads.left_behind,
+            "deaf-actions": self.performer.deaf,
             "leases": self.leases.count,
         }
 

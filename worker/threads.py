@@ -46,16 +46,18 @@ class Threads:
         thread.calls.put(call)
         try:
             async with asyncio.timeout(seconds):
-                return await call.future
+                result, failure = await call.future
         except BaseException as error:
-            if call.returned:
-                raise
-            call.left_behind = True
-            self.left_behind += 1
-            self.on_left_behind(self.left_behind)
+            if not call.returned:
+                call.left_behind = True
+                self.left_behind += 1
+                self.on_left_behind(self.left_behind)
             if isinstance(error, TimeoutError):
                 raise AttemptTimeout(f"no answer within {seconds:g} s; its thread is left behind") from None
             raise
+        if failure is not None:
+            raise failure
+        return result
 
     def _ended(self, thread: _Thread, call: _Call) -> None:
         if call.left_behind:
@@ -88,14 +90,9 @@ class _Call:
     def _answer(self, result: Any, failure: BaseException | None) -> None:
         self.returned = True
         self.on_end()
-        if self.future.done():  # nobody waits any more
-            return
-        if failure is None:
-            self.future.set_result(result)
-        elif isinstance(failure, StopIteration):  # a future cannot hold one
-            self.future.set_exception(RuntimeError(f"the action raised {failure!r}"))
-        else:
-            self.future.set_exception(failure)
+        if not self.future.done():  # else nobody waits any more
+            # Not as the future's exception: it cannot hold StopIteration, and GeneratorExit closes whoever awaits it.
+            self.future.set_result((result, failure))
 
 
 class Executor(ThreadPoolExecutor):

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 
-from celery.worker import state as worker_state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from producer.ring import JOBS_HEADER
 from tasks import RING_SIZE
 from worker.log import log
+from worker.stopping import is_stopping
 
 _Base: Any = kombu_redis.Channel  # its stubs leave out what is repaired here
 _BaseQoS: Any = virtual.QoS
@@ -61,7 +61,7 @@ class QoS(_BaseQoS):  # type: ignore[misc]  # as below
         """
         self._jobs.clear()
         self._taken_up = 0
-        if not _is_stopping():
+        if not is_stopping():
             self._delivered.clear()
             return []
         for error, _ in super().restore_unacked():
@@ -129,12 +129,6 @@ class Channel(_Base):  # type: ignore[misc]  # so it is Any here
         elif self._known_parameters is None:
             self._known_parameters = dict(super()._connparams(False))
         return parameters
-
-
-def _is_stopping() -> bool:
-    # Either is an exit status, which may be 0, or None or False, which 0 equals.
-    asked = (worker_state.should_stop, worker_state.should_terminate)
-    return any(status is not None and status is not False for status in asked)
 
 
 def _jobs_of(message: Any) -> int:

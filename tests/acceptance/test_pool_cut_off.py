@@ -104,3 +104,69 @@ def test_a_job_whose_ring_is_revoked_before_a_worker_has_it_is_rung_again(
     finally:
         gate.open()
         worker.stop()
+
+
+def test_a_ring_that_is_revoked_before_the_loop_has_begun_it_gives_its_place_back(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    worker, view = start_worker(settings, tmp_path / "worker.log", concurrency=2), CeleryView(settings)
+    first, second = gate.part("first"), gate.part("second")
+    try:
+        enqueue_singly(lone_producer, [first.request(0, "pool.block")])
+        first.wait_for(begun=1)
+        (job,) = enqueue_singly(lone_producer, [first.request(1)])
+        until(lambda: view.pool()["in-flight"] == 2)
+        view.control("revoke", task_id=str(job.id), terminate=True)
+        first.open()
+        assert job.get(SECONDS) == "done"
+        jobs = enqueue_singly(lone_producer, second.requests(range(2)))
+        second.wait_for(begun=2)
+        second.open()
+        assert [job.get(SECONDS) for job in jobs] == ["done"] * 2
+    finally:
+        first.open()
+        second.open()
+        worker.stop()
+
+
+@pytest.mark.parametrize(
+    ("action", "count"), [("pool.overhear", "deaf-actions"), ("pool.outlive", "threads-left-behind")]
+)
+def test_an_action_that_outlives_its_timeout_is_left_behind_and_its_job_ends(
+    house: House, view: CeleryView, gate: Gate, action: str, count: str
+) -> None:
+    jobs = enqueue_singly(house.producer, gate.requests(range(2), action))
+    jobs += house.producer.enqueue_many(gate.requests(range(2, 4), action))
+    for job in jobs:
+        assert job.wait(SECONDS).state is State.DEAD
+        assert job.error is not None
+        assert job.error["type"] == "AttemptTimeout"
+    stats = view.pool()
+    assert (stats[count], stats["jobs-in-flight"], stats["leases"]) == (4, 0, 0)
+    gate.open()
+    until(lambda: view.pool()[count] == 0)
+
+
+def test_an_action_may_tidy_up_when_its_time_is_over(house: House, gate: Gate) -> None:
+    (job,) = house.producer.enqueue_many([gate.request(0, "pool.tidy_up")])
+    assert job.wait(SECONDS).state is State.DEAD
+    assert job.error is not None
+    assert job.error["type"] == "AttemptTimeout"
+    assert gate.notes("tidied up")
+
+
+def test_a_worker_with_too_many_threads_left_behind_ends_in_good_order(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    environment = {"SUREFOOT_THREADS_LEFT_BEHIND_CAP": "3"}
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=20, environment=environment)
+    try:
+        jobs = lone_producer.enqueue_many(gate.requests(range(2), "pool.outlive"))
+        assert [job.wait(SECONDS).state for job in jobs] == [State.DEAD] * 2
+        assert not worker.events("worker.recycling")
+        (last,) = lone_producer.enqueue_many([gate.request(2, "pool.outlive")])
+        assert worker.process.wait(SECONDS) == 0
+        assert [line["threads_left_behind"] for line in worker.events("worker.recycling")] == [3]
+        assert last.refresh().state is State.DEAD
+    finally:
+        worker.stop()

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from producer import Producer, Settings, State
 from tests.celery_view import CeleryView
@@ -13,6 +14,14 @@ from tests.gates import Gate, enqueue_singly, whys
 from tests.houses import WorkerProcess, start_worker, until
 
 SECONDS = 30.0
+# Whatever is about to be performed waits for a lock, as it would for a slow disk.
+HOLD_INTENTS = """
+SELECT pg_advisory_lock(1);
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';
+CREATE TRIGGER hold BEFORE UPDATE ON jobs FOR EACH ROW WHEN (NEW.state = 'running') EXECUTE FUNCTION hold();
+"""
+HELD = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
 @pytest.fixture
@@ -48,14 +57,18 @@ def test_a_worker_that_ends_warmly_finishes_what_it_runs_and_puts_back_the_rings
     assert view.depth() == 3
 
 
+@pytest.mark.parametrize("by", ["signal", "control shutdown"])
 def test_a_worker_that_ends_warmly_puts_back_the_rings_that_a_rate_limit_of_celery_s_has_kept_from_beginning(
-    settings: Settings, lone_producer: Producer, tmp_path: Path
+    settings: Settings, lone_producer: Producer, tmp_path: Path, by: str
 ) -> None:
     worker, view = start_worker(settings, tmp_path / "worker.log", concurrency=20), CeleryView(settings)
     view.control("rate_limit", task_name="test.add", rate_limit="1/h")
     jobs = enqueue_singly(lone_producer, [{"action": "test.add", "params": {"a": n, "b": n}} for n in range(3)])
     assert jobs[0].get(SECONDS) == {"total": 0}
     until(lambda: view.depth() == 0)
+    if by == "control shutdown":
+        view.app.control.shutdown()
+        worker.process.wait(SECONDS)
     assert worker.stop() == 0
     assert view.depth() == 2
 
@@ -69,10 +82,12 @@ def test_a_worker_that_ends_coldly_gives_back_what_can_be_repeated_and_the_next_
     try:
         pure = lone_producer.enqueue_many(gate.requests(range(5)))
         pure += enqueue_singly(lone_producer, [gate.request(5), gate.request(6, "pool.wait_sync")])
-        pure += enqueue_singly(lone_producer, [gate.request(7, "pool.wait_in_executor")])
+        pure += enqueue_singly(
+            lone_producer, [gate.request(7, "pool.wait_in_executor"), gate.request(10, "pool.ignore")]
+        )
         unsafe = enqueue_singly(lone_producer, [gate.request(8, effect="unsafe")])
         unsafe += enqueue_singly(lone_producer, [gate.request(9, "pool.wait_sync", effect="unsafe")])
-        gate.wait_for(begun=10)
+        gate.wait_for(begun=11)
         told_to(first, signal.SIGQUIT).process.wait(float(soft) + 15)
     finally:
         first.stop()
@@ -110,3 +125,43 @@ def test_what_ends_while_a_worker_waits_before_it_ends_coldly_is_done_and_its_ri
         worker.stop()
     assert {job.refresh().state for job in jobs} == {State.SUCCEEDED}
     assert CeleryView(settings).depth() == 0
+
+
+def test_flower_hears_how_the_tasks_ended_that_a_stopping_worker_finished(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    worker, view = start_worker(settings, tmp_path / "worker.log", concurrency=20), CeleryView(settings)
+    try:
+        with view.events() as events:
+            (job,) = enqueue_singly(lone_producer, gate.requests(range(1)))
+            gate.wait_for(begun=1)
+            told_to(worker, signal.SIGTERM)
+            until(lambda: worker.events("worker.stopping"))
+            gate.open()
+            assert worker.stop() == 0
+            assert events.ended(job.id)["type"] == "task-succeeded"
+    finally:
+        gate.open()
+        worker.stop()
+
+
+@pytest.mark.parametrize("signals", [["SIGQUIT"], ["SIGTERM", "SIGQUIT"]], ids=["at once", "after all"])
+def test_a_worker_that_ends_coldly_does_not_wait_for_a_ledger_that_does_not_answer(
+    settings: Settings, lone_producer: Producer, engine: Engine, tmp_path: Path, gate: Gate, signals: list[str]
+) -> None:
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "0", "SUREFOOT_LEASE_SECONDS": "30"}
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=20, environment=environment)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(HOLD_INTENTS)
+            jobs = lone_producer.enqueue_many(gate.requests(range(3), effect="unsafe"))
+            until(lambda: connection.exec_driver_sql(HELD).scalar())
+            for name in signals:
+                told_to(worker, signal.Signals[name])
+                until(lambda: "shutdown" in worker.log.read_text() or "Ctrl+C" in worker.log.read_text())
+            worker.process.wait(15)
+            assert {job.refresh().state for job in jobs} == {State.CLAIMED}  # which says that nothing happened
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(1)")
+    finally:
+        worker.stop()
+    assert gate.notes() == []
