@@ -28,6 +28,7 @@ CROWDED_SECONDS = 900.0
 LONGEST_LOOK_SECONDS = 60.0
 # A ring that waits behind others is looked at again after so long at the soonest.
 CROWDED_LOOK_SECONDS = 20.0
+AWAY_LOOK_SECONDS = 1.0
 AWAY_PAUSE_SECONDS = 1.0
 
 # ring_at is when to look at a job next. At or before due_at: nobody has promised to ring it. After that somebody did.
@@ -142,8 +143,12 @@ class Relay:
         if not due:
             return 0
         lost = self._lost_in(sorted({row.queue for row in due if not row.fresh}))
-        silent = {row.id for row in due if row.fresh or row.queue in lost or _overlong(float(row.late))}
-        seconds = [_next_look(float(row.late), rung=row.id in silent) for row in due]
+        known: set[str] = lost or set()
+        silent = {row.id for row in due if row.fresh or row.queue in known or _overlong(float(row.late))}
+        if lost is None:  # the broker is away: what was meant to be rung meanwhile was not
+            seconds = [AWAY_LOOK_SECONDS] * len(due)
+        else:
+            seconds = [_next_look(float(row.late), rung=row.id in silent) for row in due]
         ids = [row.id for row in due]
         ours = set(connection.execute(LOOKED_AT, {"ids": ids, "seconds": seconds}).scalars())
         rings = [_ring(row) for row in due if row.id in silent and row.id in ours]
@@ -153,13 +158,16 @@ class Relay:
             connection.execute(SOON, {"ids": unrung, "patience": RING_PATIENCE_SECONDS})
         return len(due)
 
-    def _lost_in(self, queues: list[str]) -> set[str]:
-        """Return those queues in which nothing waits: what should have been rung there by now got lost."""
+    def _lost_in(self, queues: list[str]) -> set[str] | None:
+        """Return those queues in which nothing waits: what should have been rung there by now got lost.
+
+        None where the broker cannot say.
+        """
         try:
             return {queue for queue in queues if self._bell.depth(queue) == 0}
         except Exception as error:  # noqa: BLE001  a broker that is away: the next look asks again
             log.warning("relay.broker_unreachable", error=str(error))
-            return set()
+            return None
 
 
 def _wait_for_wake(connection: Connection, seconds: float) -> None:
