@@ -54,6 +54,12 @@ class QoS(_BaseQoS):  # type: ignore[misc]  # as below
         self._taken_up -= self._jobs.pop(delivery_tag, 0)
         super().reject(delivery_tag, requeue=requeue)
 
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Put back once; what came in after that, over a connection that was already lost, is the relay's."""
+        if getattr(self._delivered, "restored", False):
+            self._delivered.clear()
+        super().restore_unacked_once(stderr)
+
     def restore_unacked(self) -> list[Any]:
         """Put back what a stopping worker has not ended; what cannot be put back is the relay's.
 
