@@ -11,7 +11,7 @@ from typing import Any
 
 from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher
-from kombu.asynchronous import Hub, get_event_loop
+from kombu.asynchronous import Hub
 
 from worker.stopping import is_stopping
 
@@ -27,11 +27,12 @@ class Dispatcher(EventDispatcher):
         """Take Celery's own arguments; a dispatcher that is not told to gather publishes at once, as ever."""
         self._hub: Any = None  # its stubs take a set for a list
         super().__init__(*args, **kwargs)
-        if kwargs.get("on_send_buffered") is not None:
+        if (consumers := kwargs.get("on_send_buffered")) is not None:
+            # The consumer's own, since kombu forgets which hub is the current one when a connection is lost.
+            self._hub = consumers.__self__.hub
             self.buffer_limit = GATHER_LIMIT
-            self.on_send_buffered: Callable[[], None] = _once_in(GATHER_SECONDS, self.flush)
+            self.on_send_buffered: Callable[[], None] = _once_in(GATHER_SECONDS, self._hub, self.flush)
             # While the worker stops, nobody turns its hub, whose timers do not run out any more.
-            self._hub = _hub()
             self._hub.on_close.add(self._flush_at_the_end)
 
     def close(self) -> None:
@@ -51,12 +52,12 @@ class Events(CeleryEvents):
     dispatcher_cls = "worker.events:Dispatcher"
 
 
-def _once_in(seconds: float, flush: Callable[[], None]) -> Callable[[], None]:
+def _once_in(seconds: float, hub: Hub, flush: Callable[[], None]) -> Callable[[], None]:
     """Return what may be called at every event, from any thread, and flushes that much after the first."""
     asked = False
 
     def begin() -> None:
-        _hub().call_later(seconds, end)
+        hub.call_later(seconds, end)
 
     def end() -> None:
         nonlocal asked
@@ -67,12 +68,6 @@ def _once_in(seconds: float, flush: Callable[[], None]) -> Callable[[], None]:
         nonlocal asked
         if not asked:
             asked = True
-            _hub().call_soon(begin)  # the hub's timers are not for other threads, its queue is
+            hub.call_soon(begin)  # the hub's timers are not for other threads, its queue is
 
     return ask
-
-
-def _hub() -> Hub:
-    hub = get_event_loop()
-    assert hub is not None  # noqa: S101  Celery gathers events only where it has one
-    return hub

@@ -24,7 +24,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker import state as worker_state
 from greenlet import getcurrent
-from kombu.asynchronous import get_event_loop
+from kombu.asynchronous import Hub
 
 from worker.beside import Beside
 from worker.loop import CutOff, Reason, TaskGreenlet, cut_off, process_loop
@@ -102,6 +102,7 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
     limit: int
 
     _ids = itertools.count(FIRST_ID)
+    _hub: Hub | None = None
 
     def on_start(self) -> None:
         """Start the loop."""
@@ -114,6 +115,10 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         self._give_places()
         self._beside = Beside(self._runner.run)
         self._runner.limits.serve_here(self._beside.begin)
+
+    def register_with_event_loop(self, loop: Hub) -> None:
+        """Remember whose acknowledgements are to be sent; kombu forgets its current hub with each lost connection."""
+        self._hub = loop
 
     def on_apply(
         self,
@@ -192,11 +197,10 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         return info | {"in-flight": len(self._tasks)} | self._runner.stats()
 
     def _join(self) -> None:
-        hub = get_event_loop()
         while (self._tasks or self._beside) and time.monotonic() < self._until:
             time.sleep(PUMP_SECONDS)
-            if hub is not None:
-                _PREFORK._run_ready_callbacks(hub)  # noqa: SLF001  public to no one, and what prefork itself uses
+            if self._hub is not None:
+                _PREFORK._run_ready_callbacks(self._hub)  # noqa: SLF001  public to no one, and what prefork itself uses
 
     # ---- on the loop's thread ----------------------------------------------------------------------------------
 
