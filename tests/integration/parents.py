@@ -31,16 +31,19 @@ with servers(Path(sys.argv[1])) as running:
 """
 # As PARENT, with a child forked without exec that outlives it, as a prefork pool's would.
 FORKING_PARENT = PARENT.replace("    sys.stdin.read()", "    import os; os.fork(); sys.stdin.read()")
-SURVIVING_INTERRUPT = PARENT.replace(
-    "    sys.stdin.read()",
-    """
+# The line is printed within the `try`: whoever reads it may interrupt at once.
+SURVIVING_INTERRUPT = """
+import dataclasses, json, sys
+from pathlib import Path
+from worker.dev.servers import servers
+with servers(Path(sys.argv[1])) as running:
     try:
+        print(json.dumps(dataclasses.asdict(running), default=str), flush=True)
         sys.stdin.read()
     except KeyboardInterrupt:
         print("survived", flush=True)
         sys.stdin.read()
-""",
-)
+"""
 # As PARENT, after a forked child has left the block.
 LEAVING_CHILD = PARENT.replace(
     "    print", "    import os; (child := os.fork()) or sys.exit(); os.waitpid(child, 0); print"
