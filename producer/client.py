@@ -109,7 +109,8 @@ class Producer:
         """Have an action performed; return once that is durable, before it is performed.
 
         The arguments are `Request`'s. With `connection` the job belongs to that transaction: it exists if and when
-        the transaction commits, and is rung by a worker then.
+        the transaction commits, and is rung by a worker then. A replay is not counted in its job's ``replays``: its row
+        would be locked until the commit.
 
         Returns:
             A handle whose ``outcome`` is ``created``, or ``replayed`` where the key already stands for this request.
@@ -338,8 +339,15 @@ def _accept_within(target: Connection | Session, envelopes: Sequence[Envelope], 
 
 
 def _refusing(answers: list[Answer], envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
+    refused_too = {answer.job_id for answer in answers if answer.outcome == "created"}
     found = [
-        Conflict(index, envelope.action, envelope.idempotency_key, answer.job_id, answer.paths)
+        Conflict(
+            index,
+            envelope.action,
+            envelope.idempotency_key,
+            None if answer.job_id in refused_too else answer.job_id,
+            answer.paths,
+        )
         for index, (envelope, answer) in enumerate(zip(envelopes, answers, strict=True))
         if answer.outcome == "conflict"
     ]

@@ -103,14 +103,14 @@ class Conflict:
         index: Position in the batch; 0 for a single request.
         action: The action asked for.
         idempotency_key: The key that both requests carry.
-        job_id: The job that the key stands for.
+        job_id: The job that the key stands for; None where that is an earlier request of the same, refused batch.
         paths: Where the two requests' params differ; never the values.
     """
 
     index: int
     action: str
     idempotency_key: str
-    job_id: UUID
+    job_id: UUID | None
     paths: tuple[str, ...]
 
 
@@ -126,8 +126,9 @@ class IdempotencyConflict(RequestRefused):
         first, more = conflicts[0], len(conflicts) - 1
         unsaid = len(first.paths) - PATHS_SHOWN
         places = ", ".join(first.paths[:PATHS_SHOWN]) + (f" and {unsaid:,} more places" if unsaid > 0 else "")
+        stands_for = f"job {first.job_id}" if first.job_id else "an earlier request of this batch"
         super().__init__(
-            f"idempotency key {first.idempotency_key!r} of {first.action} already stands for job {first.job_id}, "
+            f"idempotency key {first.idempotency_key!r} of {first.action} already stands for {stands_for}, "
             f"which differs at {places}; use another key for another request"
             + (f" ({more} more in this batch)" if more else "")
         )

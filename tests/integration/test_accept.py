@@ -201,6 +201,16 @@ def test_a_batch_answers_each_request_in_order_and_equal_keys_in_it_are_one_job(
     assert rows(engine) == 2
 
 
+def test_a_key_twice_in_a_refused_batch_names_no_job_since_there_is_none(lone_producer: Producer) -> None:
+    twice = [
+        {"action": "test.add", "params": {"a": 1, "b": b}, "idempotency_key": "twice-in-one-batch"} for b in (1, 2)
+    ]
+    with pytest.raises(IdempotencyConflict, match="an earlier request of this batch, which differs at ") as caught:
+        lone_producer.enqueue_many(twice)
+    assert [conflict.job_id for conflict in caught.value.conflicts] == [None]
+    assert lone_producer.find("test.add", "twice-in-one-batch") is None
+
+
 def test_a_conflict_in_a_batch_refuses_the_whole_batch(lone_producer: Producer, engine: Engine) -> None:
     lone_producer.enqueue("test.add", ADD, idempotency_key="taken")
     batch = [
