@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -93,7 +92,7 @@ def dev() -> None:
         click.echo(f"\nUp. In other terminals, here:\n\n  source .venv/bin/activate && source {file}\n")
         click.echo("then: surefoot-worker check, surefoot-worker start, surefoot jobs. Ctrl-C ends the servers.")
         try:
-            threading.Event().wait()
+            on.servers.until_one_ends()
         except KeyboardInterrupt:
             click.echo()
 

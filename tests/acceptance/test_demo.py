@@ -131,6 +131,23 @@ def test_the_servers_for_development_end_with_their_command(tmp_path: Path, how:
     until(lambda: not processes_in(tmp_path))
 
 
+def test_the_servers_for_development_say_when_one_of_them_dies_and_end(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [str(BIN / "surefoot-worker"), "dev"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until((tmp_path / ".surefoot" / "demo" / "env").exists, seconds=60)
+    pid = (tmp_path / ".surefoot" / "demo" / "postgres" / "data" / "postmaster.pid").read_text().split()[0]
+    os.kill(int(pid), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.partition(";")[0]) == (2, "surefoot-worker: Postgres has ended")
+    until(lambda: not processes_in(tmp_path))
+
+
 @pytest.mark.timeout(300)
 def test_flower_shows_the_actions_by_name_to_who_has_the_password(tmp_path: Path) -> None:
     process = subprocess.Popen(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -69,7 +68,7 @@ def run_demo(tickets: Path = TICKETS, *, seed: int = 7, faults: bool = True, sta
         console.print(_verdict(problems, handled, records))
         console.print(_where_next(on, desk, handled))
         if stay:
-            _stay(console, watching.address)
+            _stay(console, on, watching.address)
     return 1 if problems else 0
 
 
@@ -186,10 +185,10 @@ def _where_next(on: Stage, desk: Desk, handled: Sequence[Handled]) -> Renderable
     )
 
 
-def _stay(console: Console, address: str) -> None:
+def _stay(console: Console, on: Stage, address: str) -> None:
     console.print(f"\nEverything is still up. Flower: {address}   Ctrl-C ends it.")
     with _ending_quietly():
-        threading.Event().wait()
+        on.servers.until_one_ends()
 
 
 @contextmanager

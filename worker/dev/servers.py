@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from worker.dev import _processes
 from worker.dev._errors import FolderInUse, NotStarted, ServerFailed, ServerMissing, ServersError
 from worker.dev._postgres import Postgres
+from worker.dev._server import LOG_TAIL_LINES
 from worker.dev._valkey import Valkey
 
 __all__ = [
@@ -34,6 +37,8 @@ __all__ = [
     "Valkey",
     "servers",
 ]
+
+LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,23 @@ class Servers:
     postgres_pid: int
     redis_pid: int
     folder: Path
+
+    def until_one_ends(self) -> NoReturn:
+        """Block for as long as both run.
+
+        Raises:
+            ServerFailed: If one of them has ended, whoever ended it.
+        """
+        runs = {
+            name: _processes.handle(pid) for name, pid in (("Postgres", self.postgres_pid), ("Valkey", self.redis_pid))
+        }
+        while True:
+            for name, process in runs.items():
+                if process is None or not _processes.goes_on(process):
+                    log = self.folder / name.lower() / "log"
+                    tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+                    raise ServerFailed(name, "has ended", log, tail)
+            time.sleep(LOOK_SECONDS)
 
 
 @contextmanager
