@@ -206,7 +206,7 @@ def settle(connection: Connection, worker: str, settlements: Sequence[Settlement
 def renew(connection: Connection, held: Mapping[UUID, int], lease_seconds: float) -> set[UUID]:
     """Prolong leases, each named with its fence; return the jobs that are still ours."""
     parameters = {"ids": list(held), "fences": list(held.values()), "lease": lease_seconds}
-    return set(RENEW.run(connection, parameters).scalars())
+    return {row.id for row in RENEW.run(connection, parameters)}
 
 
 def _attempt(row: Any) -> Attempt:

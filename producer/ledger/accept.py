@@ -198,16 +198,16 @@ def accept(
 
 def _rows(
     connection: Connection, envelopes: Sequence[Envelope], ordinals: Sequence[int], *, rings: bool, prepared: bool
-) -> list[Any]:
+) -> Sequence[Any]:
     """Ask for those of the envelopes that have no answer yet."""
     how = {"rings": rings, "patience": RING_PATIENCE_SECONDS}
     try:
         if prepared and len(envelopes) == 1:
-            found = ACCEPT_NEW.run(connection, _row(0, envelopes[0]) | how).all()
+            found = ACCEPT_NEW.run(connection, _row(0, envelopes[0]) | how)
             if found:
-                return list(found)
+                return found
         asked = {"asked": _asked(envelopes, ordinals), **how}
-        return list((ACCEPT.run if prepared else ACCEPT.run_plain)(connection, asked))
+        return (ACCEPT.run if prepared else ACCEPT.run_plain)(connection, asked)
     except OperationalError as error:
         if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:
             raise KeyInFlight from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -75,9 +75,15 @@ def _stream(ground: Ground, peer: Peer, jobs: int) -> Streamed:
 
 def _enqueue(threads: ThreadPoolExecutor, client: Client, first: int, count: int) -> None:
     """Enqueue one by one from all threads; return when everything is with the broker."""
-    for _ in threads.map(client.enqueue, range(first, first + count)):
+    shares = [range(first + n, first + count, THREADS) for n in range(THREADS)]
+    for _ in threads.map(partial(_enqueue_each, client), shares):
         pass
     client.flush()
+
+
+def _enqueue_each(client: Client, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        client.enqueue(number)
 
 
 def show(plan: Plan, figures: Figures) -> str:

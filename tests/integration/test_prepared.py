@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, OperationalError
 
+from producer.ledger.engine import open_engine
 from producer.ledger.prepared import Prepared
 
+HALF = Prepared("half", "SELECT 1 / (:number - 7)", number="int")
 DOUBLE = Prepared("double", "SELECT :number * 2, '100%' AS words", number="int")
 
 
 def test_a_statement_is_planned_once_for_a_connection(engine: Engine) -> None:
     with engine.connect() as connection:
-        assert [DOUBLE.run(connection, {"number": n}).scalar() for n in (1, 2, 3)] == [2, 4, 6]
+        assert [DOUBLE.run(connection, {"number": n})[0][0] for n in (1, 2, 3)] == [2, 4, 6]
         calls = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'double'"
         assert tuple(connection.exec_driver_sql(calls).one()) == (3, 0)
 
@@ -25,10 +28,32 @@ def test_behind_a_pooler_that_loses_prepared_statements_it_is_planned_anew(engin
         else:
             DOUBLE.prepare(connection)
             connection.exec_driver_sql(loss)
-        assert [DOUBLE.run(connection, {"number": n}).scalar() for n in (1, 2)] == [2, 4]
-        assert DOUBLE.run(connection, {"number": 3}).one().words == "100%"
+        assert [DOUBLE.run(connection, {"number": n})[0][0] for n in (1, 2)] == [2, 4]
+        assert DOUBLE.run(connection, {"number": 3})[0].words == "100%"
 
 
 def test_both_ways_answer_alike(engine: Engine) -> None:
     with engine.connect() as connection:
-        assert DOUBLE.run(connection, {"number": 4}).one() == DOUBLE.run_plain(connection, {"number": 4}).one()
+        assert DOUBLE.run(connection, {"number": 4}) == DOUBLE.run_plain(connection, {"number": 4})
+
+
+def test_its_errors_are_sqlalchemys_and_tell_no_parameter(engine: Engine) -> None:
+    with engine.connect() as connection:
+        with pytest.raises(DataError, match="division by zero") as caught:
+            HALF.run(connection, {"number": 7})
+        assert caught.value.params is None
+        assert not caught.value.connection_invalidated
+        assert HALF.run(connection, {"number": 8})[0][0] == 1
+
+
+def test_a_lost_connection_is_noticed_and_the_rest_of_the_pool_goes_with_it(engine: Engine) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        pids = [connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() for connection in (first, second)]
+    with open_engine(engine.url.render_as_string(hide_password=False), connections=1, name="tests").connect() as other:
+        for pid in pids:
+            assert other.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 10000)").scalar()
+    with engine.connect() as connection, pytest.raises(OperationalError) as caught:
+        DOUBLE.run(connection, {"number": 1})
+    assert caught.value.connection_invalidated
+    with engine.connect() as connection, engine.connect() as another:
+        assert [DOUBLE.run(each, {"number": 1})[0][0] for each in (connection, another)] == [2, 2]
