@@ -92,6 +92,7 @@ class GroupCommit:
             kinds: In the order in which they are written where several wait.
         """
         self._engine, self._kinds = engine, kinds
+        self._asked: list[_Waiting] = []  # of the loop alone
         self._waiting: dict[str, list[_Waiting]] = {kind.name: [] for kind in kinds}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -113,17 +114,25 @@ class GroupCommit:
         """
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(kind, key, row, loop, _Answer(loop=loop), seconds_left) for key, row in rows.items()]
-        with self._changed:
-            self._waiting[kind.name].extend(waiting)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+        if not self._asked:
+            # Once for all that this turn of the loop asks for: waking the thread for each costs more than the row.
+            loop.call_soon(self._hand_over)
+        self._asked.extend(waiting)
         await _all_resolved(waiting)
         errors = [each.future.exception() for each in waiting]
         if errors[0] is not None and all(errors):
             raise errors[0]
         return {w.key: kind.missing if e else w.future.result() for w, e in zip(waiting, errors, strict=True)}
+
+    def _hand_over(self) -> None:
+        asked, self._asked = self._asked, []
+        with self._changed:
+            for each in asked:
+                self._waiting[each.kind.name].append(each)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+                self._thread.start()
+            self._changed.notify()
 
     # ---- on the writer's thread --------------------------------------------------------------------------------
 
