@@ -6,6 +6,7 @@ One Postgres and one Valkey run for the whole session. Workers are real `celery`
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from tests.houses import ACTION_MODULES, House, WorkerProcess, house_of, start_w
 from worker.dev.servers import Servers, servers
 
 numbers = itertools.count(1)
+
+# A shell starts what it runs in the background with interrupts ignored, and so would every process of the tests be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, so that a run tells of the change that it tests and not of its luck, and no word on how
 # long examples take on a busy machine. `--hypothesis-profile=default` looks for new ones.
