@@ -125,7 +125,7 @@ class Runner:
             performance.effect = spec.effect_of(attempt.params)
             performance.dependency = spec.dependency_of(attempt.params)
             performance.arguments = spec.arguments(attempt.params, performance.context)
-        except Exception as error:  # noqa: BLE001  the author's types and effect rule may raise anything
+        except BaseException as error:  # noqa: BLE001  the author's types and rules may raise anything, SystemExit too
             return performance.verdict(State.FAILED, "params refused", error=describe(error))
         return None
 
@@ -186,7 +186,7 @@ class Runner:
             return returned
         try:
             return Success(performance.spec.plain_result(returned))
-        except Exception as error:  # noqa: BLE001  the author's types may raise anything
+        except BaseException as error:  # noqa: BLE001  as in the check; nothing is awaited, so it is no cancellation
             return InvalidResult(describe(error))
 
     def decide(self, performance: Performance, outcome: Outcome) -> Verdict:
