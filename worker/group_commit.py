@@ -111,6 +111,8 @@ class GroupCommit:
             OperationalError: If the ledger stayed away for so long.
             DBAPIError: If the ledger refused all of these rows.
         """
+        if not rows:
+            return {}
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(kind, key, row, loop, _Answer(loop=loop), seconds_left) for key, row in rows.items()]
         with self._changed:
