@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from producer import Producer, Settings, State
 from producer.job import Job
 from producer.ledger.engine import open_engine
-from tests.integration.writers import SUCCEEDED, WORKER, Hands, enqueued, for_ever, hands, history, running
+from tests.integration.writers import SUCCEEDED, WORKER, Hands, enqueued, hands, history, patience, running
 from tests.loops import on_a_loop
 from worker.attempt import Intent
 from worker.statements import Wanted
@@ -64,7 +64,7 @@ async def test_an_intent_that_postgres_refuses_fails_alone(
 ) -> None:
     first, bad, good = running(engine, enqueued(lone_producer, 3))
     refused = Intent(job_id=bad.job_id, fence=bad.fence, effect="\x00", repeat_seconds=None, data={})
-    steps = worker.intend(first), worker.writer.intend(refused, seconds_left=for_ever), worker.intend(good)
+    steps = worker.intend(first), worker.writer.intend(refused, seconds_left=patience()), worker.intend(good)
     answers = await worker.gathered(*steps)
     assert (answers[0], answers[2]) == ("intended", "intended")
     assert isinstance(answers[1], DataError)

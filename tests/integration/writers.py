@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +24,8 @@ from worker.statements import Settled, Wanted
 from worker.writer import Writer
 
 WORKER = "w1"
+# Less than a test has: a step that waits cannot be cancelled.
+STEP_SECONDS = 40.0
 _EXECUTE = re.compile(r"EXECUTE (\w+)")
 
 
@@ -89,12 +91,12 @@ class Hands:
         return [attempt.job_id for attempt in attempts]
 
     async def intend(self, attempt: Attempt) -> str:
-        return await self.writer.intend(intent(attempt), seconds_left=for_ever)
+        return await self.writer.intend(intent(attempt), seconds_left=patience())
 
     async def settle(
         self, attempt: Attempt, *, seconds_left: Callable[[], float] | None = None, **fields: Any
     ) -> Settled:
-        return await self.writer.settle(outcome(attempt, **fields), seconds_left=seconds_left or for_ever)
+        return await self.writer.settle(outcome(attempt, **fields), seconds_left=seconds_left or patience())
 
     async def gathered(self, first: Coroutine[Any, Any, Any], *others: Coroutine[Any, Any, Any]) -> list[Any]:
         """Take a step, and others that all come to wait while its statement is under way; return every answer."""
@@ -120,9 +122,10 @@ def hands(engine: Engine, **options: Any) -> Hands:
     return Hands(Writer(engine, worker=WORKER, lease_seconds=30.0, **options), statements)
 
 
-def for_ever() -> float:
-    """Return how long the ledger may be waited for."""
-    return math.inf
+def patience() -> Callable[[], float]:
+    """Say how long the ledger may be waited for from now on: for as long as a test has."""
+    until = time.monotonic() + STEP_SECONDS
+    return lambda: until - time.monotonic()
 
 
 def enqueued(producer: Producer, count: int) -> list[Job]:
