@@ -126,10 +126,13 @@ def classify(
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """Return an exception as the ledger records it, secrets redacted, long texts cut in the middle."""
+    """Return an exception as the ledger records it, secrets redacted, long texts cut in the middle.
+
+    Whatever the error's own methods raise is only noted, be it SystemExit: this is called on a worker's loop.
+    """
     try:
         lines = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001  an exception that cannot be printed must be recorded all the same
+    except BaseException:  # noqa: BLE001  an exception that cannot be printed must be recorded all the same
         lines = "(its traceback cannot be had)"
     return {
         "type": type(error).__name__,
@@ -141,7 +144,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as second:  # noqa: BLE001  an error that cannot say what it is must be recorded all the same
+    except BaseException as second:  # noqa: BLE001  an error that cannot say what it is must be recorded all the same
         return f"(its message cannot be had: {type(second).__name__})"
 
 

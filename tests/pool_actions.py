@@ -177,6 +177,18 @@ class Touchy(BaseModel):
         return way
 
 
+def _touchy_effect(params: Mapping[str, Any]) -> EffectClass:
+    if params["way"] == "exit":
+        raise SystemExit(6)
+    return EffectClass.PURE
+
+
+@action("pool.touchy_effect", effect=_touchy_effect, max_retries=0)
+async def touchy_effect(way: str) -> str:
+    """Return what was given, if the rule that says the effect class lets it."""
+    return way
+
+
 @action("pool.touchy_params", effect="pure", max_retries=0)
 async def touchy_params(given: Touchy) -> str:
     """Return what was given."""

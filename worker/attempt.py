@@ -10,6 +10,10 @@ from uuid import UUID
 
 from producer.ledger.states import MOVES, State
 
+# A job, and the fence under which it was claimed. The job alone does not name an attempt: a process may lose it, and
+# claim it anew while the one that lost it still runs.
+Lease = tuple[UUID, int]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -41,6 +45,11 @@ class Attempt:
     deadline_left: float | None
     repeat_left: float | None
     intended_before: bool
+
+    @property
+    def lease(self) -> Lease:
+        """What tells this attempt from every other at the job."""
+        return self.job_id, self.fence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

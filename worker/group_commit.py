@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from worker.log import log
 
@@ -112,6 +112,8 @@ class GroupCommit:
             OperationalError: If the ledger stayed away for so long.
             DBAPIError: If the ledger refused all of these rows.
         """
+        if not rows:
+            return {}
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(kind, key, row, loop, _Answer(loop=loop), seconds_left) for key, row in rows.items()]
         if not self._asked:
@@ -219,7 +221,7 @@ class GroupCommit:
             over = [each for rows in self._waiting.values() for each in rows if each.seconds_left() <= pause]
             for name, rows in self._waiting.items():
                 self._waiting[name] = [each for each in rows if each not in over]
-        _fail(over, error)
+        _fail(over, _as_operational(error))
         time.sleep(pause)
 
 
@@ -261,6 +263,18 @@ def _is_away(error: Exception) -> bool:
     if error.connection_invalidated or isinstance(error, InterfaceError) or code is None or code == READ_ONLY:
         return True
     return code.startswith(AWAY_CLASSES) and code not in COLLISIONS
+
+
+def _as_operational(error: Exception) -> OperationalError:
+    """Return the error as one of the class that says so: for a standby, say, the driver has another.
+
+    Callers take the others to mean that the row is at fault.
+    """
+    if isinstance(error, OperationalError):
+        return error
+    away = OperationalError(getattr(error, "statement", None), None, getattr(error, "orig", None) or error)
+    away.__cause__ = error
+    return away
 
 
 def _code(error: Exception) -> str | None:

@@ -1,16 +1,20 @@
-"""Keeping what this process has claimed: one thread renews every lease in one statement, over its own connection."""
+"""Keeping what this process has claimed: one thread renews every lease in one statement, over its own connection.
+
+A lease is an attempt's, not a job's: a process may claim a job anew while the attempt that lost it runs on.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from worker.attempt import Lease
 from worker.log import log
 from worker.statements import renew
 
@@ -36,41 +40,43 @@ class Leases:
         """
         self._engine, self._lease, self._every = engine, lease_seconds, renew_seconds
         self._on_renewed = on_renewed
-        self._held: dict[UUID, tuple[int, float]] = {}
-        self._settling: set[UUID] = set()
+        self._held: dict[Lease, float] = {}
+        self._settling: set[Lease] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def held(self, job_id: UUID, fence: int, claimed_at: float) -> Iterator[None]:
-        """Keep one job's lease alive inside the block.
+    def keep(self, leases: Iterable[Lease], claimed_at: float) -> None:
+        """Renew what was claimed, until `held` lets go of it. For the thread that claims: the loop may be kept busy.
 
         Args:
-            job_id: The job.
-            fence: As claimed.
+            leases: Each must come to be `held`, or it is renewed for as long as the process lives.
             claimed_at: On the monotonic clock, when the claim *left*: our window must end before the ledger's does.
         """
         with self._lock:
-            self._held[job_id] = (fence, claimed_at)
+            self._held.update(dict.fromkeys(leases, claimed_at))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
                 self._thread.start()
+
+    @contextmanager
+    def held(self, job_id: UUID, fence: int) -> Iterator[None]:
+        """Let go of what is kept at the end of the block."""
         try:
             yield
         finally:
             with self._lock:
-                self._held.pop(job_id, None)
-                self._settling.discard(job_id)
+                self._held.pop((job_id, fence), None)
+                self._settling.discard((job_id, fence))
 
-    def settling(self, job_id: UUID) -> None:
-        """Say that the job's outcome is on its way to the ledger: a lease that ends by it was not lost."""
+    def settling(self, job_id: UUID, fence: int) -> None:
+        """Say that the attempt's outcome is on its way to the ledger: a lease that ends by it was not lost."""
         with self._lock:
-            self._settling.add(job_id)
+            self._settling.add((job_id, fence))
 
-    def seconds_left(self, job_id: UUID) -> float:
-        """Return how long the lease surely lasts; 0 or less where it may have run out, or was never held."""
-        held = self._held.get(job_id)
-        return 0.0 if held is None else held[1] + self._lease - time.monotonic()
+    def seconds_left(self, job_id: UUID, fence: int) -> float:
+        """Return how long the lease surely lasts; 0 or less where it may have run out, or is not kept."""
+        left_at = self._held.get((job_id, fence))
+        return 0.0 if left_at is None else left_at + self._lease - time.monotonic()
 
     @property
     def count(self) -> int:
@@ -83,23 +89,27 @@ class Leases:
             time.sleep(self._every / 4)
             due = time.monotonic() - self._every / 2
             with self._lock:
-                held = {job_id: fence for job_id, (fence, left_at) in self._held.items() if left_at <= due}
+                held = [lease for lease, left_at in self._held.items() if left_at <= due]
             if held:
                 self._renew(held)
 
-    def _renew(self, held: Mapping[UUID, int]) -> None:
+    def _renew(self, held: Collection[Lease]) -> None:
         left_at = time.monotonic()
         try:
             with self._engine.connect() as connection:
-                kept = renew(connection, held, self._lease)
+                answers = renew(connection, held, self._lease)
         except SQLAlchemyError as error:
             # Not lost yet: the window counts from the last renewal that arrived. The next look tries again.
             log.warning("lease.renewal_failed", jobs=len(held), error=str(error))
             return
-        self._on_renewed(kept)
+        self._on_renewed({job_id for (job_id, _), ours in answers.items() if ours})
         with self._lock:
-            for job_id, fence in held.items():
-                if job_id in kept and job_id in self._held:
-                    self._held[job_id] = (fence, left_at)
-                elif self._held.pop(job_id, None) and job_id not in self._settling:
-                    log.warning("lease.lost", job_id=str(job_id), fence=fence)
+            for lease, ours in answers.items():
+                if lease not in self._held:
+                    continue
+                if ours:
+                    self._held[lease] = left_at
+                    continue
+                del self._held[lease]
+                if lease not in self._settling:
+                    log.warning("lease.lost", job_id=str(lease[0]), fence=lease[1])

@@ -51,19 +51,21 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
     bell = Bell(settings.redis_url, timeout_seconds=settings.ring_timeout_seconds, app=app)
     announcer = Announcer(settings.redis_url)
     limits = Limits(settings.redis_url, worker=worker, lease_seconds=settings.lease_seconds, ring=bell.ring)
+    leases = Leases(
+        open_engine(settings.database_url, connections=1, name=f"{worker[:56]} lease"),
+        lease_seconds=settings.lease_seconds,
+        renew_seconds=settings.renew_seconds,
+        on_renewed=lambda kept: _on_loop(limits.renew(kept)),
+    )
     runner = Runner(
         actions=actions,
         writer=Writer(
             open_engine(settings.database_url, connections=1, name=worker[:63]),
             worker=worker,
             lease_seconds=settings.lease_seconds,
+            on_claimed=leases.keep,
         ),
-        leases=Leases(
-            open_engine(settings.database_url, connections=1, name=f"{worker[:56]} lease"),
-            lease_seconds=settings.lease_seconds,
-            renew_seconds=settings.renew_seconds,
-            on_renewed=lambda kept: _on_loop(limits.renew(kept)),
-        ),
+        leases=leases,
         holds=Holds(settings.redis_url),
         limits=limits,
         performer=Performer(thread_places=settings.threads, threads=Threads()),

@@ -87,8 +87,8 @@ class Runner:
 
     async def attempt(self, spec: ActionSpec, attempt: Attempt, began: float) -> Settlement:
         """Take one claimed job through the other seven steps; `began` is when the claim left."""
-        traceparent = child_of(attempt.traceparent)
-        with bound(attempt, traceparent), self.leases.held(attempt.job_id, attempt.fence, began):
+        # The lease first: nothing may go wrong before it is this block's to let go of.
+        with self.leases.held(*attempt.lease), bound(attempt, traceparent := child_of(attempt.traceparent)):
             performance = begin(attempt, spec, traceparent, began)
             try:
                 verdict = (
@@ -125,7 +125,7 @@ class Runner:
             performance.effect = spec.effect_of(attempt.params)
             performance.dependency = spec.dependency_of(attempt.params)
             performance.arguments = spec.arguments(attempt.params, performance.context)
-        except Exception as error:  # noqa: BLE001  the author's types and effect rule may raise anything
+        except BaseException as error:  # noqa: BLE001  the author's types and rules may raise anything, SystemExit too
             return performance.verdict(State.FAILED, "params refused", error=describe(error))
         return None
 
@@ -153,11 +153,10 @@ class Runner:
 
     async def intend(self, performance: Performance) -> Verdict | None:
         """Step 4: commit that the effect is about to happen, before it can."""
-        job_id = performance.attempt.job_id
-        seconds_left = partial(self.leases.seconds_left, job_id)
+        seconds_left = partial(self.leases.seconds_left, *performance.attempt.lease)
         granted = await self.writer.intend(performance.intent(), seconds_left=seconds_left)
         if granted == "lost":
-            raise LeaseLost(f"job {job_id} was taken over, or its lease ran out, before its effect")
+            raise LeaseLost(f"job {performance.attempt.job_id} was taken over, or its lease ran out, before its effect")
         if granted == "cancelled":
             return performance.verdict(State.CANCELLED, "cancelled")
         if granted == "expired":
@@ -186,7 +185,7 @@ class Runner:
             return returned
         try:
             return Success(performance.spec.plain_result(returned))
-        except Exception as error:  # noqa: BLE001  the author's types may raise anything
+        except BaseException as error:  # noqa: BLE001  as in the check; nothing is awaited, so it is no cancellation
             return InvalidResult(describe(error))
 
     def decide(self, performance: Performance, outcome: Outcome) -> Verdict:
@@ -196,10 +195,10 @@ class Runner:
 
     async def settle(self, performance: Performance, verdict: Verdict) -> Settlement:
         """Step 8: write the outcome, its decision's and its event's, in one fenced transaction; ring what waits."""
-        job_id, outcome = performance.attempt.job_id, performance.outcome
+        attempt, outcome = performance.attempt, performance.outcome
         settlement = performance.settlement(verdict, time.monotonic())
-        self.leases.settling(job_id)
-        seconds_left = partial(self.leases.seconds_left, job_id)
+        self.leases.settling(*attempt.lease)
+        seconds_left = partial(self.leases.seconds_left, *attempt.lease)
         try:
             settled = await self.writer.settle(settlement, seconds_left=seconds_left)
         except DBAPIError as error:
@@ -212,7 +211,7 @@ class Runner:
             log.warning("attempt.late", would_be=settlement.becomes)
             return settlement
         if settlement.becomes in AT_REST:
-            self.announcer.announce([job_id])
+            self.announcer.announce([attempt.job_id])
         _log_settled(settlement, verdict)
         if isinstance(outcome, Failure) and outcome.advice == "hold" and verdict.delay is not None:
             with suppress(asyncio.CancelledError):  # it is settled, and that is what counts

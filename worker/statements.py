@@ -9,7 +9,7 @@ anybody could see.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from producer.ledger.accept import RING_PATIENCE_SECONDS
 from producer.ledger.prepared import Prepared
 from producer.ledger.states import CLOSED, LEASED, State, in_sql, may_become
-from worker.attempt import Attempt, Intent, Settlement
+from worker.attempt import Attempt, Intent, Lease, Settlement
 
 # Row locks in the order of ids, so that two workers with jobs in common cannot wait for one another in a circle.
 CLAIM = Prepared(
@@ -143,16 +143,19 @@ FROM owned o
     worker="text",
 )
 
+# What somebody else has locked is left for the next time: one such row must not cost a process all of its leases.
 RENEW = Prepared(
     "renew",
     f"""
 WITH held AS MATERIALIZED (
-  SELECT j.id, j.fence = a.fence AND j.state IN ({in_sql(LEASED)}) AND j.lease_expires_at > clock_timestamp() AS ours
-  FROM unnest(:ids, :fences) AS a(id, fence) JOIN jobs j ON j.id = a.id ORDER BY j.id FOR UPDATE OF j
+  SELECT j.id, a.fence, j.fence = a.fence AND j.state IN ({in_sql(LEASED)}) AND j.lease_expires_at > clock_timestamp()
+    AS ours
+  FROM unnest(:ids, :fences) AS a(id, fence) JOIN jobs j ON j.id = a.id ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
+), renewed AS (
+  UPDATE jobs j SET lease_expires_at = clock_timestamp() + make_interval(secs => :lease)
+  FROM held h WHERE j.id = h.id AND h.ours
 )
-UPDATE jobs j SET lease_expires_at = clock_timestamp() + make_interval(secs => :lease)
-FROM held h WHERE j.id = h.id AND h.ours
-RETURNING j.id
+SELECT id, fence, ours FROM held
 """,
     ids="uuid[]",
     fences="bigint[]",
@@ -203,10 +206,11 @@ def settle(connection: Connection, worker: str, settlements: Sequence[Settlement
     return {row.id: row.answer for row in SETTLE.run(connection, parameters)}
 
 
-def renew(connection: Connection, held: Mapping[UUID, int], lease_seconds: float) -> set[UUID]:
-    """Prolong leases, each named with its fence; return the jobs that are still ours."""
-    parameters = {"ids": list(held), "fences": list(held.values()), "lease": lease_seconds}
-    return {row.id for row in RENEW.run(connection, parameters)}
+def renew(connection: Connection, leases: Collection[Lease], lease_seconds: float) -> dict[Lease, bool]:
+    """Prolong leases; return whether each is still ours. One that somebody else has locked is left out, as it was."""
+    job_ids, fences = [job_id for job_id, _ in leases], [fence for _, fence in leases]
+    rows = RENEW.run(connection, {"ids": job_ids, "fences": fences, "lease": lease_seconds})
+    return {(row.id, row.fence): row.ours for row in rows}
 
 
 def _attempt(row: Any) -> Attempt:

@@ -7,13 +7,13 @@ together with. Renewals have a connection of their own, so that no crowd can kee
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 
-from worker.attempt import Attempt, Intent, Settlement
+from worker.attempt import Attempt, Intent, Lease, Settlement
 from worker.group_commit import GroupCommit, Kind
 from worker.statements import Granted, Settled, Wanted, claim, intend, settle
 
@@ -24,15 +24,24 @@ CLAIM_PATIENCE_SECONDS = 2.0
 class Writer:
     """Writes for one worker process. The coroutines belong on its loop; one thread writes for all of them."""
 
-    def __init__(self, engine: Engine, *, worker: str, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        worker: str,
+        lease_seconds: float,
+        on_claimed: Callable[[Iterable[Lease], float], None] = lambda _, __: None,
+    ) -> None:
         """Connect nothing yet.
 
         Args:
             engine: In autocommit, of this process alone; one connection of it is held for good.
             worker: Who the ledger says owns the jobs; unique among the living.
             lease_seconds: How long each claim, intent and renewal lasts, on the database's clock.
+            on_claimed: Told, in the writer's thread, what was claimed, and when the claim left on the monotonic clock:
+                before whoever asked hears of it.
         """
-        self.worker, self._lease = worker, lease_seconds
+        self.worker, self._lease, self._on_claimed = worker, lease_seconds, on_claimed
         self._claims: Kind[Attempt | None] = Kind("claim", self._write_claims, None)
         self._intents: Kind[Granted] = Kind("intend", self._write_intents, "lost")
         self._settlements: Kind[Settled] = Kind("settle", self._write_settlements, "late")
@@ -72,7 +81,10 @@ class Writer:
     # ---- on the writer's thread --------------------------------------------------------------------------------
 
     def _write_claims(self, connection: Connection, wanted: Sequence[Wanted]) -> dict[UUID, Attempt | None]:
-        return {attempt.job_id: attempt for attempt in claim(connection, self.worker, self._lease, wanted)}
+        left_at = time.monotonic()
+        attempts = claim(connection, self.worker, self._lease, wanted)
+        self._on_claimed([attempt.lease for attempt in attempts], left_at)
+        return {attempt.job_id: attempt for attempt in attempts}
 
     def _write_intents(self, connection: Connection, intents: Sequence[Intent]) -> dict[UUID, Granted]:
         return intend(connection, self.worker, self._lease, intents)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from producer import Settings, State
 from tests.celery_view import CeleryView
-from tests.gates import Gate, enqueue_singly
+from tests.gates import enqueue_singly, whys
 from tests.houses import House, house_of, until
 
 SECONDS = 30.0
+# Code of an author's, beside his actions, that ends the process: how to give it its way, and why the job ends.
+TOUCHY: dict[str, tuple[Callable[[str], Any], State, str]] = {
+    "pool.touchy_params": (lambda way: {"given": {"way": way}}, State.FAILED, "params refused"),
+    "pool.touchy_effect": (lambda way: {"way": way}, State.FAILED, "params refused"),
+    "pool.touchy_result": (lambda way: {"way": way}, State.DEAD, "out of retries"),
+}
 # What is raised, and what of it is recorded: its type, and a word of its message.
 KINDS = {
     "exit": ("SystemExit", "3"),
@@ -24,6 +30,7 @@ KINDS = {
     "endless recursion": ("RecursionError", "maximum recursion depth"),
     "memory": ("MemoryError", "none left"),
     "unprintable": ("Unprintable", "its message cannot be had: ValueError"),
+    "exiting": ("Exiting", "its message cannot be had: SystemExit"),
     "group": ("BaseExceptionGroup", "several"),
 }
 
@@ -32,11 +39,6 @@ KINDS = {
 def house(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with house_of(module_settings, tmp_path_factory.mktemp("house"), concurrency=20) as made:
         yield made
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path)
 
 
 def assert_it_goes_on(house: House) -> None:
@@ -71,3 +73,19 @@ def test_whatever_an_action_raises_its_job_ends_its_neighbours_too_and_the_worke
         assert job.state in (State.FAILED, State.DEAD)
     assert (unsafe_alone.state, together[1].state) == (State.IN_DOUBT, State.IN_DOUBT)
     assert_it_goes_on(house)
+
+
+@pytest.mark.parametrize("action", TOUCHY)
+def test_a_check_that_would_end_the_process_ends_its_own_job_alone(house: House, action: str) -> None:
+    params, state, why = TOUCHY[action]
+    interruptions = len(house.worker.events("loop.interrupted"))  # by tasks of other tests' actions
+    before, job, after = house.producer.enqueue_many(
+        [{"action": action, "params": params(way), "idempotency_key": way} for way in ("stay", "exit", "stay-on")]
+    )
+    assert job.wait(SECONDS).state is state
+    assert job.error is not None
+    assert (job.error["type"], whys(job), job.record.crashes) == ("SystemExit", [why], 0)
+    for neighbour in (before, after):
+        assert neighbour.wait(SECONDS).state is State.SUCCEEDED
+    assert_it_goes_on(house)
+    assert len(house.worker.events("loop.interrupted")) == interruptions

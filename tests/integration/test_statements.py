@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 
 from producer import Producer, State
 from producer.job import Job
-from worker.attempt import Attempt, Intent, Settlement
+from worker.attempt import Attempt, Intent, Lease, Settlement
 from worker.rescue import rescue
 from worker.statements import Granted, Settled, Wanted, claim, intend, renew, settle
 
@@ -43,9 +43,9 @@ class Hand:
         with self.engine.connect() as connection:
             return settle(connection, self.worker, settlements)
 
-    def renew(self, held: Iterable[tuple[UUID, int]]) -> set[UUID]:
+    def renew(self, *leases: Lease) -> dict[Lease, bool]:
         with self.engine.connect() as connection:
-            return renew(connection, dict(held), self.lease_seconds)
+            return renew(connection, leases, self.lease_seconds)
 
 
 @pytest.fixture
@@ -186,13 +186,15 @@ def test_an_intent_is_not_granted_after_a_cancellation(engine: Engine, job: Job)
     assert writer.intend([intent(attempt)]) == {job.id: "cancelled"}
 
 
-def test_a_renewal_keeps_what_is_ours_and_leaves_out_what_is_not(engine: Engine, job: Job) -> None:
+def test_a_renewal_keeps_what_is_ours_and_says_what_is_not(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
     attempt = claimed(writer, job)
-    assert writer.renew([(job.id, attempt.fence)]) == {job.id}
-    assert writer.renew([(job.id, attempt.fence - 1)]) == set()
+    stale = (job.id, attempt.fence - 1)
+    assert (
+        writer.renew(attempt.lease, stale) == writer.renew(stale, attempt.lease) == {attempt.lease: True, stale: False}
+    )
     expire_leases(engine)
-    assert writer.renew([(job.id, attempt.fence)]) == set()
+    assert writer.renew(attempt.lease) == {attempt.lease: False}
 
 
 def test_one_row_that_cannot_move_does_not_fail_its_neighbours(engine: Engine, lone_producer: Producer) -> None:

@@ -35,6 +35,28 @@ class Unspeakable(Exception):
     __repr__ = __str__
 
 
+class Exiting(Exception):
+    """An error that ends whoever asks it what it is."""
+
+    def __init__(self, way: BaseException) -> None:
+        super().__init__()
+        self.way = way
+
+    def __str__(self) -> str:
+        raise self.way
+
+
+class ExitingNotes(Exiting):
+    """An error that does so when it is asked for more."""
+
+    def __str__(self) -> str:
+        return "so far so good"
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # the point
+        raise self.way
+
+
 # What was raised, and what it means: the effect, the advice.
 RAISED = {
     "Retry": (Retry("a"), "none", "retry"),
@@ -150,6 +172,16 @@ def test_an_error_that_cannot_say_what_it_is_is_recorded_all_the_same() -> None:
     recorded = raised(Unspeakable())
     assert recorded["type"] == "Unspeakable"
     assert recorded["message"] == "(its message cannot be had: RuntimeError)"
+
+
+@pytest.mark.parametrize(
+    "way", [SystemExit(4), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()], ids=repr
+)
+def test_an_error_that_would_end_whoever_prints_it_is_recorded_all_the_same(way: BaseException) -> None:
+    recorded = raised(Exiting(way))
+    assert (recorded["type"], recorded["message"]) == ("Exiting", f"(its message cannot be had: {type(way).__name__})")
+    recorded = raised(ExitingNotes(way))
+    assert (recorded["message"], recorded["traceback"]) == ("so far so good", "(its traceback cannot be had)")
 
 
 def test_causes_are_recorded_with_the_error() -> None:
