@@ -57,9 +57,17 @@ enqueue("parent's" if child else "child's")
 if child:
     assert os.waitpid(child, 0)[1] == 0
 """
+# A worker's relay rings with the worker's own app, and its pool forks another child meanwhile.
+WITH_AN_APP_OF_ITS_OWN = """
+from celery import Celery
+settings = producer.settings
+app = Celery("worker", broker=settings.redis_url, set_as_current=False)
+producer = Producer(settings, bell=ring.Bell(settings.redis_url, timeout_seconds=1, app=app))
+"""
 FORKING_WHILE_IT_RINGS = """
 ring.GATHER_SECONDS = 0
 enqueue("first")
+producer.flush()
 forked, rung = threading.Event(), iter(range(1_000_000))
 def go_on():
     while not forked.is_set():
@@ -139,8 +147,11 @@ def test_what_a_parent_has_not_sent_yet_stays_the_parent_s(settings: Settings, e
     assert sent == [["first"], ["child's"], ["pending-1", "pending-2", "parent's"]]
 
 
-def test_children_forked_while_their_parent_rings_ring_what_they_enqueue(settings: Settings, engine: Engine) -> None:
-    ended = run(settings, FORKING_WHILE_IT_RINGS)
+@pytest.mark.parametrize("app", ["", WITH_AN_APP_OF_ITS_OWN], ids=["a producer", "a worker"])
+def test_children_forked_while_their_parent_rings_ring_what_they_enqueue(
+    settings: Settings, engine: Engine, app: str
+) -> None:
+    ended = run(settings, app + FORKING_WHILE_IT_RINGS)
     assert ended.returncode == 0, ended.stderr
     accepted = keys(engine)
     assert len(accepted) == 13
