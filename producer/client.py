@@ -241,7 +241,7 @@ class Producer:
         A process that ends does this by itself. One that is killed leaves its last rings to the relay.
 
         Args:
-            seconds: The longest wait; None is somewhat longer than ringing can take.
+            seconds: The longest wait; None waits as long as rings go out, for each somewhat longer than it can take.
         """
         return self._bell.flush(seconds)
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
+
+from producer.standby import CLOSE_SECONDS, IDLE_SECONDS, Standby
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -52,7 +56,7 @@ class Ring:
     together: int = 1
 
 
-class Bell:
+class Bell(Standby):
     """Publishes rings, never fails and never makes a caller wait for a broker.
 
     Safe to use from several threads, and after a fork: what a parent has not sent yet stays the parent's.
@@ -61,11 +65,9 @@ class Bell:
     def __init__(self, url: str, *, timeout_seconds: float, app: Celery | None = None) -> None:
         """Connect nothing yet. A worker passes its own Celery `app`; a producer has one made."""
         self._url, self._timeout = url, timeout_seconds
-        self._app = app
+        self._app, self._is_guest = app, app is not None
         self._silent_until = 0.0
-        self._pending: list[Ring] = []
-        self._running = self._publishing = False
-        self._making, self._changed, self._hurried = threading.Lock(), threading.Condition(), threading.Event()
+        super().__init__("bell")
         _bells.add(self)
 
     @property
@@ -82,13 +84,18 @@ class Bell:
         One that cannot be published is the relay's. A failure is logged, not raised: the jobs are accepted all the
         same.
         """
-        _ = self.app  # in the caller's thread: a process that ends right after this can load nothing any more
         with self._changed:
+            before = len(self._pending)
             self._pending.extend(rings)
-            if self._pending and not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="bell", daemon=True).start()
-            self._changed.notify_all()
+            self._asked += len(self._pending) - before
+            if not self._pending:
+                return
+            try:
+                self._call()
+            except RuntimeError as error:  # no new thread can be had, as while the interpreter ends
+                self._pending.clear()
+                self._ended = self._asked
+                _log_unrung(error)
 
     def ring_now(self, rings: Iterable[Ring]) -> list[Ring]:
         """Publish rings in this thread; return those that could not be, after a line in the log."""
@@ -107,12 +114,16 @@ class Bell:
         """Wait until every ring so far has been published or given up; return whether that is so.
 
         Args:
-            seconds: The longest wait; None is somewhat longer than publishing can take.
+            seconds: The longest wait; None waits as long as rings go out, for each somewhat longer than it can take.
         """
-        limit = self._timeout * 2 if seconds is None else seconds
         self._hurried.set()
         with self._changed:
-            done = self._changed.wait_for(lambda: not (self._pending or self._publishing), limit)
+            asked = self._asked
+            if seconds is not None:
+                self._changed.wait_for(lambda: self._ended >= asked, seconds)
+            else:
+                self._wait_while_rings_go_out(asked)
+            done = self._ended >= asked
         self._hurried.clear()
         return done
 
@@ -129,33 +140,68 @@ class Bell:
             except connection.channel_errors:
                 return 0  # no such queue: nothing waits in it
 
-    def close(self) -> None:
-        """Publish what waits, and let go of the broker.
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Publish what waits, and let go of the thread, for whose end `seconds` are waited, and of the broker.
 
-        Celery shares connections between a process's apps, so they stay open for others.
+        Celery shares connections between a process's apps, so they stay open for others. Ringing begins anew.
         """
         self.flush()
+        self._hurried.set()
+        super().close(seconds)
+        self._hurried.clear()
         self._app = None
 
+    def _renew(self) -> None:
+        super()._renew()
+        self._making, self._hurried = threading.Lock(), threading.Event()
+        self._pending: list[Ring] = []
+        self._asked = self._ended = self._published = 0
+
+    def _disinherit(self) -> None:
+        # Celery's locks may have been held by the bell's thread in the moment of the fork, as ours.
+        if not self._is_guest:
+            self._app = None
+        elif self._app is not None:
+            vars(self._app).pop("amqp", None)  # made anew at the next use, with the dispatcher of events
+            self._app.clock.mutex = threading.Lock()  # type: ignore[attr-defined]  # missing in its stubs
+
+    def _prepare(self) -> None:
+        _ = self.app  # in the caller's thread: a process that ends right after this can load nothing any more
+
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._pending)
-                taken, self._pending, self._publishing = self._pending, [], True
+        while taken := self._taken():
             began = time.monotonic()
             try:
-                self.ring_now(taken)
+                for message in _messages(taken):
+                    self.ring_now(message)
+                    self._note(published=1)
             finally:
-                with self._changed:
-                    self._publishing = False
-                    self._changed.notify_all()
+                self._note(ended=len(taken))
             self._hurried.wait(max(0.0, began + GATHER_SECONDS - time.monotonic()))
 
-    def _begin_anew(self) -> None:
-        # In a forked child: its parent's locks may have been held in the moment of the fork, and its rings are its own.
-        self._making, self._changed, self._hurried = threading.Lock(), threading.Condition(), threading.Event()
-        self._pending = []
-        self._running = self._publishing = False
+    def _taken(self) -> list[Ring]:
+        """Wait for rings and take them; none where there has been nothing to do for a while."""
+        with self._changed:
+            while not self._pending:
+                if self._closing or not self._changed.wait(IDLE_SECONDS):
+                    self._thread = None
+                    return []
+            taken, self._pending = self._pending, []
+            return taken
+
+    def _note(self, *, published: int = 0, ended: int = 0) -> None:
+        with self._changed:
+            self._published += published
+            self._ended += ended
+            self._changed.notify_all()
+
+    def _wait_while_rings_go_out(self, asked: int) -> None:
+        moved = True
+        while moved and self._ended < asked:
+            moved = self._changed.wait_for(partial(self._has_moved, self._published, asked), self._timeout * 2)
+
+    def _has_moved(self, published: int, asked: int) -> bool:
+        return self._ended >= asked or self._published > published
 
     def _publish(self, rings: Sequence[Ring]) -> None:
         first, alone = rings[0], len(rings) == 1
@@ -194,9 +240,15 @@ def _messages(rings: Iterable[Ring]) -> Iterator[Sequence[Ring]]:
 _bells: weakref.WeakSet[Bell] = weakref.WeakSet()
 
 
-def _begin_anew() -> None:
+def _disinherit() -> None:
+    """Have a forked child publish with nothing of its parent's, as kombu itself does after multiprocessing's forks."""
     for bell in list(_bells):
-        bell._begin_anew()  # noqa: SLF001  its own module's
+        bell._disinherit()  # noqa: SLF001  its own module's
+    if "kombu.pools" in sys.modules:
+        from kombu.pools import connections, producers  # noqa: PLC0415  see Bell.app
+
+        producers.clear()
+        connections.clear()
 
 
 def _flush() -> None:
@@ -204,7 +256,7 @@ def _flush() -> None:
         bell.flush()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_disinherit)
 atexit.register(_flush)
 
 
@@ -222,7 +274,20 @@ def _make_app(url: str, timeout: float) -> Celery:
         broker_pool_acquire_timeout=timeout,
         task_send_sent_event=True,  # Flower shows what was asked for, not only what was taken up
     )
+    _load(app, url)
     return app
+
+
+def _load(app: Celery, url: str) -> None:
+    """Import what a first ring would: a fork while the bell's thread imports leaves the child waiting for ever."""
+    import encodings.idna  # noqa: PLC0415, F401  for a host's name
+
+    import celery.app.task  # noqa: PLC0415
+    import celery.events.dispatcher  # noqa: PLC0415, F401
+    from kombu.transport import get_transport_cls  # noqa: PLC0415
+
+    _ = app.amqp, app.events, app.backend, app.AsyncResult
+    get_transport_cls(url.partition("://")[0])  # no more of the URL: an error in the rest is said when it is used
 
 
 def bounded_transport(timeout: float) -> dict[str, Any]:
