@@ -58,7 +58,8 @@ FROM claimed c JOIN decisions d ON d.job_id = c.id
     lease="double precision",
 )
 
-# A repeat whose first try did land is answered alike: it finds the job running under its own fence.
+# A repeat whose first try did land is answered alike: it finds the job running under its own fence. The owner is asked
+# for, too: a Postgres that crashed may have forgotten a claim, and given its fence to somebody else.
 INTEND = Prepared(
     "intend",
     f"""
@@ -67,14 +68,15 @@ WITH asked AS (
     AS a(id uuid, fence bigint, effect text, repeat_seconds double precision, data json)
 ), mine AS (
   SELECT a.*, j.state, j.cancel_requested_at IS NOT NULL AS cancelled, j.lease_expires_at > clock_timestamp() AS alive,
-    coalesce(j.deadline_at <= clock_timestamp(), false) AS overdue
+    coalesce(j.deadline_at <= clock_timestamp(), false) AS overdue, j.lease_owner = :worker AS owned
   FROM jobs j JOIN asked a USING (id, fence) ORDER BY j.id FOR UPDATE OF j
 ), intended AS (
   UPDATE jobs j SET state = '{State.RUNNING}', attempt = j.attempt + 1, effect = m.effect,
     repeatable_until = coalesce(j.repeatable_until, clock_timestamp() + make_interval(secs => m.repeat_seconds)),
     lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = j.last_seq + 1
   FROM mine m
-  WHERE j.id = m.id AND m.state IN ({may_become(State.RUNNING)}) AND m.alive AND NOT m.cancelled AND NOT m.overdue
+  WHERE j.id = m.id AND m.owned AND m.state IN ({may_become(State.RUNNING)})
+    AND m.alive AND NOT m.cancelled AND NOT m.overdue
   RETURNING j.id, j.last_seq, j.attempt, j.fence, m.data
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)
@@ -84,7 +86,7 @@ SELECT m.id, CASE WHEN m.id IN (SELECT id FROM intended) OR m.state = '{State.RU
                   WHEN m.alive AND m.cancelled THEN 'cancelled' WHEN m.alive AND m.overdue THEN 'expired'
                   ELSE 'lost' END AS answer,
   CASE WHEN :pure THEN set_config('synchronous_commit', 'off', true) END
-FROM mine m
+FROM mine m WHERE m.owned
 """,
     asked="json",
     worker="text",

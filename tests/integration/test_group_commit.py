@@ -92,7 +92,7 @@ async def test_a_lone_step_is_written_at_once_and_wakes_the_writer_once(
     for job in jobs:
         assert await worker.claim(job) == [job.id]
     assert worker.statements.rows("claim") == [1] * len(jobs)
-    assert set(timeouts) == {None}  # it never waits for time to pass
+    assert set(timeouts) <= {None}  # it never waits for time to pass
     assert len(timeouts) <= len(jobs)
 
 
