@@ -62,6 +62,7 @@ WITH_AN_APP_OF_ITS_OWN = """
 from celery import Celery
 settings = producer.settings
 app = Celery("worker", broker=settings.redis_url, set_as_current=False)
+app.conf.task_send_sent_event = True  # as in celeryconfig.py
 producer = Producer(settings, bell=ring.Bell(settings.redis_url, timeout_seconds=1, app=app))
 """
 FORKING_WHILE_IT_RINGS = """
