@@ -16,8 +16,6 @@ from producer.ledger.states import AT_REST, State
 if TYPE_CHECKING:
     from producer.client import Producer
 
-# Well or not; or in doubt, where only a person moves it.
-
 # Whoever waits for a job outwaits a Postgres that restarts.
 AWAY_SECONDS, AWAY_PAUSE_SECONDS = 30.0, 0.25
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -13,20 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
+from sqlalchemy.engine import Connection
 
 from producer import Producer, State
 from producer.job import Job
 from tests.houses import PATIENCE_SECONDS, until
 from tests.integration.test_statements import intent, settlement, writer_of
-from worker.attempt import Attempt, Settlement
-from worker.statements import Settled, Wanted
+from worker.attempt import Attempt, Intent, Settlement
+from worker.statements import Granted, Settled, Wanted
 from worker.writer import Writer
 
 WORKER = "w1"
 # Less than a test has: a step that waits cannot be cancelled.
 STEP_SECONDS = 40.0
-_EXECUTE = re.compile(r"EXECUTE (\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +42,13 @@ class Statement:
 
 @dataclass(slots=True)
 class Statements:
-    """What one engine sends, in order."""
+    """What a writer sends, in order."""
 
     sent: list[Statement] = field(default_factory=list)
     _free: threading.Event = field(default_factory=threading.Event)
 
-    def listen(self, engine: Engine) -> None:
-        """Count from now on."""
+    def __post_init__(self) -> None:
         self._free.set()
-        event.listen(engine, "before_cursor_execute", self._send)
 
     def rows(self, name: str) -> list[int]:
         """How many rows each statement of a kind had."""
@@ -67,15 +63,30 @@ class Statements:
         finally:
             self._free.set()
 
-    def _send(
-        self, _connection: object, _cursor: object, statement: str, parameters: Sequence[Any], *_: object
-    ) -> None:
-        named = _EXECUTE.match(statement)
-        if named is None:
-            return
-        rows = json.loads(parameters[0]) if isinstance(parameters[0], str) else parameters[0]
-        self.sent.append(Statement(named[1], len(rows)))
+    def send(self, name: str, rows: Sequence[Any]) -> None:
+        """Note one that is about to be sent, and wait while they are held back."""
+        self.sent.append(Statement(name, len(rows)))
         assert self._free.wait(PATIENCE_SECONDS)
+
+
+class WatchedWriter(Writer):
+    """A writer that says what it is about to send."""
+
+    def __init__(self, engine: Engine, statements: Statements, **options: Any) -> None:
+        self.statements = statements
+        super().__init__(engine, **options)
+
+    def _write_claims(self, connection: Connection, wanted: Sequence[Wanted]) -> dict[UUID, Attempt | None]:
+        self.statements.send("claim", wanted)
+        return super()._write_claims(connection, wanted)
+
+    def _write_intents(self, connection: Connection, intents: Sequence[Intent]) -> dict[UUID, Granted]:
+        self.statements.send("intend", intents)
+        return super()._write_intents(connection, intents)
+
+    def _write_settlements(self, connection: Connection, settlements: Sequence[Settlement]) -> dict[UUID, Settled]:
+        self.statements.send("settle", settlements)
+        return super()._write_settlements(connection, settlements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +129,7 @@ class Hands:
 def hands(engine: Engine, **options: Any) -> Hands:
     """Make a writer; `engine` is for it alone."""
     statements = Statements()
-    statements.listen(engine)
-    return Hands(Writer(engine, worker=WORKER, lease_seconds=30.0, **options), statements)
+    return Hands(WatchedWriter(engine, statements, worker=WORKER, lease_seconds=30.0, **options), statements)
 
 
 def patience() -> Callable[[], float]:
