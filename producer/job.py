@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Whoever waits for a job outwaits a Postgres that restarts.
 AWAY_SECONDS, AWAY_PAUSE_SECONDS = 30.0, 0.25
+JUST_ASKED_SECONDS = 0.1
 
 
 class Job:
@@ -42,6 +43,7 @@ class Job:
         """Handles come from a Producer."""
         self._producer, self._record = producer, record
         self.id, self.outcome, self.conflict_paths = job_id, outcome, conflict_paths
+        self._made_at = time.monotonic() if outcome == "created" else -math.inf
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self._record.state if self._record else self.outcome}>"
@@ -109,13 +111,17 @@ class Job:
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
         away_since: float | None = None
+        # It cannot have ended yet, or only just: it is looked at once it is listened for, and reading it before would
+        # only hold up its own ring.
+        just_asked = self._record is None and time.monotonic() < self._made_at + JUST_ASKED_SECONDS
         while True:
             try:
-                if self.refresh().state in AT_REST:
+                if not just_asked and self.refresh().state in AT_REST:
                     return self
                 away_since = None
-                if time.monotonic() >= until:
+                if not just_asked and time.monotonic() >= until:
                     raise JobUnfinished(f"job {self.id} is {self.state} after {timeout} s; it goes on")
+                just_asked = False
                 self._producer.waiting.wait(self.id, until=until)
             except LedgerUnavailable:
                 now = time.monotonic()

@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
+from producer.ledger.prepared import Prepared
 from producer.ledger.states import State
 
 JOB_COLUMNS = """
@@ -23,7 +24,8 @@ JOB_COLUMNS = """
 """
 JOBS = f"SELECT {JOB_COLUMNS} FROM jobs j JOIN decisions d ON d.job_id = j.id"
 
-JOB_BY_ID = text(f"{JOBS} WHERE j.id = :id AND j.tenant = :tenant")
+# What waiting for a job asks: planning it takes longer than doing it.
+JOB_BY_ID = Prepared("job_by_id", f"{JOBS} WHERE j.id = :id AND j.tenant = :tenant", id="uuid", tenant="text")
 JOB_BY_KEY = text(f"""
 {JOBS} WHERE j.tenant = :tenant AND j.action = :action AND j.idempotency_key = :key ORDER BY j.rerun DESC LIMIT 1
 """)
@@ -34,7 +36,9 @@ JOBS_NEWEST_FIRST = text(f"""
 JOBS_OF_REQUEST = text(f"""
 {JOBS} WHERE d.request_id = :request_id AND j.tenant = :tenant ORDER BY d.decided_at, j.id
 """)
-STATES_OF = text("SELECT id, state FROM jobs WHERE id = ANY(:ids) AND tenant = :tenant")
+STATES_OF = Prepared(
+    "states_of", "SELECT id, state FROM jobs WHERE id = ANY(:ids) AND tenant = :tenant", ids="uuid[]", tenant="text"
+)
 COUNTS = text("SELECT state, count(*) AS jobs FROM jobs WHERE tenant = :tenant GROUP BY state")
 EVENTS_OF = text("SELECT seq, at, kind, attempt, fence, worker, data FROM events WHERE job_id = :id ORDER BY seq")
 ACTIONS = text("""
@@ -128,7 +132,7 @@ class PublishedAction:
 
 def job_by_id(connection: Connection, tenant: str, job_id: UUID) -> JobRecord | None:
     """Read one job of this tenant; another tenant's is not there."""
-    return _first(connection.execute(JOB_BY_ID, {"id": job_id, "tenant": tenant}).all())
+    return _first(JOB_BY_ID.run(connection, {"id": job_id, "tenant": tenant}))
 
 
 def job_by_key(connection: Connection, tenant: str, action: str, key: str) -> JobRecord | None:
@@ -151,7 +155,7 @@ def jobs_of_request(connection: Connection, tenant: str, request_id: str) -> lis
 
 def states_of(connection: Connection, tenant: str, job_ids: Sequence[UUID]) -> dict[UUID, State]:
     """Read only where these jobs stand; what is asked again and again for those who wait. Others are left out."""
-    found = connection.execute(STATES_OF, {"ids": list(job_ids), "tenant": tenant})
+    found = STATES_OF.run(connection, {"ids": list(job_ids), "tenant": tenant})
     return {row.id: State(row.state) for row in found}
 
 
@@ -170,10 +174,10 @@ def published_actions(connection: Connection) -> dict[str, PublishedAction]:
     return {row["name"]: PublishedAction(**row) for row in connection.execute(ACTIONS).mappings()}
 
 
-def _first(rows: Sequence[Row[Any]]) -> JobRecord | None:
+def _first(rows: Sequence[Any]) -> JobRecord | None:
     return _job(rows[0]) if rows else None
 
 
-def _job(row: Row[Any]) -> JobRecord:
-    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's public name for it
+def _job(row: Any) -> JobRecord:
+    values = row._asdict()
     return JobRecord(**values | {"state": State(row.state), "age": row.age.total_seconds()})

@@ -151,10 +151,11 @@ def test_an_announcement_of_a_job_that_goes_on_is_no_end(
 def test_a_job_that_has_ended_is_read_once_and_waited_for_by_nobody(
     patient: Producer, engine: Engine, looks: Looks
 ) -> None:
-    before = {thread.name for thread in threading.enumerate()}
     jobs = ask(patient, 10)
+    before = {thread.name for thread in threading.enumerate()}
     settle(engine, *jobs)
-    assert {job.wait(0).state for job in jobs} == {State.SUCCEEDED}
+    assert {job.refresh().wait(9).state for job in jobs} == {State.SUCCEEDED}
+    assert {patient.job(job.id).wait(0).state for job in jobs} == {State.SUCCEEDED}
     assert looks.jobs == []
     assert {thread.name for thread in threading.enumerate()} == before
 
