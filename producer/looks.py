@@ -8,6 +8,8 @@ from uuid import UUID
 
 FIRST_PAUSE_SECONDS = 0.002
 LONGEST_PAUSE_SECONDS = 0.25
+# Most jobs that are waited for end by an announcement that is on its way while they begin to be heard.
+FRESH_PAUSE_SECONDS = 0.01
 PAUSE_GROWTH = 1.5
 
 
@@ -18,7 +20,7 @@ class Looks:
     Attributes:
         every: How long a lost announcement may stay unnoticed, in seconds.
         took: How long the last look took, in seconds; written by whoever looks.
-        fresh: Jobs to look at now, because they are heard from this moment on, which says nothing of before.
+        fresh: Jobs to look at soon, because they are heard from a moment on, which says nothing of before.
         heard: Jobs whose announcement will be heard.
         unheard: Jobs whose announcement would not be. They are looked at often at first and then less so.
     """
@@ -30,6 +32,7 @@ class Looks:
     unheard: set[UUID] = field(default_factory=set)
     pause: float = FIRST_PAUSE_SECONDS
     all_at: float = math.inf
+    fresh_at: float = math.inf
     unheard_at: float = math.inf
 
     def expect(self, job_id: UUID, now: float) -> None:
@@ -37,7 +40,7 @@ class Looks:
         if not self.heard and not self.unheard:
             self.all_at = now + self.every
         if job_id in self.heard:
-            self.fresh.add(job_id)
+            self._freshen({job_id}, now)
         else:
             self.unheard.add(job_id)
             self._hasten(now)
@@ -47,12 +50,12 @@ class Looks:
         for jobs in (self.fresh, self.heard, self.unheard):
             jobs.discard(job_id)
 
-    def hear(self, job_ids: set[UUID]) -> None:
+    def hear(self, job_ids: set[UUID], now: float) -> None:
         """Take note that what is announced of these jobs will be heard, from now on."""
         expected = job_ids & (self.heard | self.unheard)
         self.heard |= expected
         self.unheard -= expected
-        self.fresh |= expected
+        self._freshen(expected, now)
 
     def deafen(self, now: float) -> None:
         """Take note that nothing is heard any more."""
@@ -63,7 +66,9 @@ class Looks:
 
     def take(self, now: float) -> list[UUID]:
         """Return the jobs to look at now; none where it is too early. Everything due goes into one look."""
-        taken, self.fresh = self.fresh, set()
+        taken: set[UUID] = set()
+        if now >= self.fresh_at:
+            taken, self.fresh, self.fresh_at = self.fresh, set(), math.inf
         if self.unheard and now >= self.unheard_at:
             taken |= self.unheard
             self.pause = min(self.pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
@@ -76,10 +81,17 @@ class Looks:
 
     def seconds_left(self, now: float) -> float:
         """Return how long there is nothing to look at; infinity where nobody waits."""
-        if self.fresh:
-            return 0.0
-        at = min(self.unheard_at if self.unheard else math.inf, self.all_at if self.heard or self.unheard else math.inf)
+        at = min(
+            self.fresh_at if self.fresh else math.inf,
+            self.unheard_at if self.unheard else math.inf,
+            self.all_at if self.heard or self.unheard else math.inf,
+        )
         return max(0.0, at - now)
+
+    def _freshen(self, job_ids: set[UUID], now: float) -> None:
+        if job_ids and not self.fresh:
+            self.fresh_at = now + FRESH_PAUSE_SECONDS
+        self.fresh |= job_ids
 
     def _hasten(self, now: float) -> None:
         self.pause = FIRST_PAUSE_SECONDS

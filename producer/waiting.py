@@ -157,7 +157,7 @@ class Waiting(Standby):
 
     def _listening(self, job_ids: set[UUID]) -> None:
         with self._changed:
-            self._looks.hear(job_ids)
+            self._looks.hear(job_ids, time.monotonic())
             self._stir()
 
     def _deaf(self) -> None:
