@@ -11,10 +11,11 @@ from producer.errors import JobFailed, JobNotFound, JobUnfinished, LedgerUnavail
 from producer.ledger.accept import Outcome
 from producer.ledger.cancel import Cancelled
 from producer.ledger.reads import Event, JobRecord
+from producer.ledger.resolve import Verdict
 from producer.ledger.states import AT_REST, State
 
 if TYPE_CHECKING:
-    from producer.client import Producer
+    from producer.jobs import Jobs
 
 # Whoever waits for a job outwaits a Postgres that restarts.
 AWAY_SECONDS, AWAY_PAUSE_SECONDS = 30.0, 0.25
@@ -32,7 +33,7 @@ class Job:
 
     def __init__(
         self,
-        producer: Producer,
+        jobs: Jobs,
         job_id: UUID,
         *,
         record: JobRecord | None = None,
@@ -40,7 +41,7 @@ class Job:
         conflict_paths: tuple[str, ...] = (),
     ) -> None:
         """Handles come from a Producer."""
-        self._producer, self._record = producer, record
+        self._jobs, self._record = jobs, record
         self.id, self.outcome, self.conflict_paths = job_id, outcome, conflict_paths
 
     def __repr__(self) -> str:
@@ -52,7 +53,7 @@ class Job:
         Raises:
             JobNotFound: If it is not there: its transaction has not committed, or never will.
         """
-        record = self._producer.read(self.id)
+        record = self._jobs.read(self.id)
         if record is None:
             raise JobNotFound(f"job {self.id} is not in the ledger; if you passed a connection, commit it first")
         self._record = record
@@ -94,7 +95,7 @@ class Job:
     @property
     def events(self) -> list[Event]:
         """The job's history, read now."""
-        return self._producer.events(self.id)
+        return self._jobs.events(self.id)
 
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until the job has ended, well or not, or is in doubt, where only a person moves it; and read it.
@@ -116,7 +117,7 @@ class Job:
                 away_since = None
                 if time.monotonic() >= until:
                     raise JobUnfinished(f"job {self.id} is {self.state} after {timeout} s; it goes on")
-                self._producer.waiting.wait(self.id, until=until)
+                self._jobs.waiting.wait(self.id, until=until)
             except LedgerUnavailable:
                 now = time.monotonic()
                 away_since = now if away_since is None else away_since
@@ -138,9 +139,14 @@ class Job:
 
     def cancel(self, reason: str | None = None) -> Cancelled:
         """Cancel the job, or ask its worker to; see `producer.ledger.cancel.cancel` for the answers."""
-        answer = self._producer.cancel(self.id, reason=reason)
+        answer = self._jobs.cancel(self.id, reason=reason)
         self.refresh()
         return answer
+
+    def resolve(self, verdict: Verdict, *, reason: str, result: Any = None, who: str | None = None) -> Job:
+        """Say what became of the job, which is in doubt; see `Jobs.resolve`."""
+        self._record = self._jobs.resolve(self.id, verdict, reason=reason, result=result, who=who).record
+        return self
 
 
 def is_over(state: State | None) -> bool:

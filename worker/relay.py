@@ -16,8 +16,8 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
 
-from producer.client import WAKE_CHANNEL
 from producer.ledger.accept import RING_PATIENCE_SECONDS
+from producer.ledger.engine import WAKE_CHANNEL
 from producer.ledger.states import RINGABLE, State, in_sql
 from producer.ring import Bell, Ring
 from worker.log import log

@@ -18,6 +18,8 @@ STATEMENT_MILLISECONDS = 30_000
 LOCK_MILLISECONDS = 5_000
 IDLE_IN_TRANSACTION_MILLISECONDS = 15_000
 TRIES = 3
+# Workers listen here for jobs that became due and that nobody rings.
+WAKE_CHANNEL = "surefoot_due"
 COLLISIONS = ("40P01", "40001")  # deadlock, serialisation failure: the transaction is gone, and another may pass
 
 T = TypeVar("T")
