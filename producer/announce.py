@@ -74,7 +74,8 @@ class Announcer(Standby):
         """Wait for jobs to announce and take them; none where there has been nothing to do for a while."""
         with self._changed:
             while not self._ended:
-                if self._closing or not self._changed.wait(IDLE_SECONDS):
+                # Looked at again: one that is added while the wait ends finds a thread, and so begins none.
+                if self._closing or not (self._changed.wait(IDLE_SECONDS) or self._ended):
                     self._let_go()
                     return []
             return [self._ended.popleft() for _ in range(min(len(self._ended), BATCH))]

@@ -21,6 +21,7 @@ from producer.envelope import DEFAULT_PRIORITY, Request
 from producer.errors import InvalidRequest, JobUnfinished, SurefootError, UnknownAction
 from producer.job import Job
 from producer.ledger.engine import open_engine
+from producer.ledger.resolve import Verdict
 from producer.ledger.revision import REVISION, revision_of
 from producer.ledger.states import State
 from producer.settings import Settings
@@ -162,6 +163,35 @@ def cancel(job_id: str, reason: str | None, as_json: bool) -> None:  # noqa: FBT
     )
     if answer == "too_late":
         sys.exit(1)
+
+
+@main.command()
+@click.argument("job_id")
+@click.option("--happened", "result", metavar="RESULT", help="It happened, and this JSON is its result.")
+@click.option("--retry", is_flag=True, help="It did not happen: try it again.")
+@click.option("--abandon", is_flag=True, help="Nobody will find out: let it be dead.")
+@click.option("--reason", required=True, help="What that rests on; kept in the job's history.")
+@click.option("--who", help="Who says so; by default the user of this process.")
+@json_option
+@_speaking_errors
+def resolve(
+    job_id: str,
+    result: str | None,
+    retry: bool,  # noqa: FBT001  as above
+    abandon: bool,  # noqa: FBT001  as above
+    reason: str,
+    who: str | None,
+    as_json: bool,  # noqa: FBT001  as above
+) -> None:
+    """Say what became of a job in doubt: exactly one of --happened, --retry and --abandon."""
+    options: dict[Verdict, bool] = {"happened": result is not None, "retry": retry, "abandon": abandon}
+    said = [verdict for verdict, given in options.items() if given]
+    if len(said) != 1:
+        raise InvalidRequest("verdict", "is one of --happened RESULT, --retry and --abandon")
+    value = None if result is None else parse_json(result, where="result")
+    with closing(Producer()) as producer:
+        job = producer.resolve(job_id, said[0], reason=reason, result=value, who=who)
+    click.echo(render.as_json({"id": job.id, "state": job.state}) if as_json else f"{said[0]}: {job.state}")
 
 
 @main.command()

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from producer.announce import Announcer
-from producer.canonical import shown
-from producer.catalogue import Actions, Catalogue, find
-from producer.envelope import DEFAULT_PRIORITY, NAME_LIMIT, Envelope, OnClosed, Request, check_name, seal
-from producer.errors import (
-    Conflict,
-    IdempotencyConflict,
-    InvalidRequest,
-    JobNotFound,
-    RequestRefused,
-    UnknownAction,
-)
-from producer.job import Job, is_over
-from producer.ledger import reads
+from producer.catalogue import Actions, find
+from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request, seal
+from producer.errors import Conflict, IdempotencyConflict, InvalidRequest, RequestRefused, UnknownAction
+from producer.job import Job
+from producer.jobs import Jobs
 from producer.ledger.accept import Answer, accept, note_replays
-from producer.ledger.cancel import Cancelled, cancel
-from producer.ledger.engine import in_transaction, open_engine, retrying
-from producer.ledger.states import State
+from producer.ledger.engine import WAKE_CHANNEL, in_transaction, retrying
 from producer.ring import Bell, Ring
 from producer.schema import check_params
 from producer.settings import Settings
-from producer.waiting import LOOK_SECONDS, Waiting
+from producer.waiting import LOOK_SECONDS
 
-CONNECTIONS = 5
 BATCH_LIMIT = 10_000
-REASON_LIMIT = 4_096
-# Workers listen here for jobs that were accepted in somebody else's transaction and so could not be rung.
-WAKE_CHANNEL = "surefoot_due"
 
 # In a caller's transaction, too, a key that another one is accepting is waited for only so long.
 BOUND_WAIT = text(
@@ -50,10 +35,8 @@ BOUND_WAIT = text(
 )
 UNBOUND_WAIT = text("SELECT set_config('lock_timeout', current_setting('surefoot.lock_timeout'), true)")
 
-T = TypeVar("T")
 
-
-class Producer:
+class Producer(Jobs):
     """Asks, decides and looks. Safe to share between threads, and usable after a fork.
 
     Example:
@@ -77,15 +60,8 @@ class Producer:
         Raises:
             SettingsError: If a setting is missing or malformed.
         """
-        self.settings = settings or Settings.from_env()
-        self.settings.require()
-        self._engine = open_engine(self.settings.database_url, connections=CONNECTIONS, name="surefoot-producer")
+        super().__init__(settings, look_seconds=look_seconds)
         self._bell = bell or Bell(self.settings.redis_url, timeout_seconds=self.settings.ring_timeout_seconds)
-        self._catalogue = Catalogue(lambda: self._read(reads.published_actions))
-        self._announcer = Announcer(self.settings.redis_url)
-        self.waiting = Waiting(
-            self.settings.redis_url, states_of=self._states_of, over=is_over, look_seconds=look_seconds
-        )
 
     def enqueue(
         self,
@@ -170,71 +146,6 @@ class Producer:
         self._note_replays(answers)
         return self._handles(answers)
 
-    def job(self, job_id: UUID | str) -> Job:
-        """Return the job with this id.
-
-        Raises:
-            JobNotFound: If this tenant has none.
-        """
-        return Job(self, _as_uuid(job_id)).refresh()
-
-    def find(self, action: str, idempotency_key: str) -> Job | None:
-        """Return the newest job that the key stands for; None where there is none.
-
-        Raises:
-            InvalidRequest: If either cannot be a name, as for the other look-ups.
-        """
-        check_name("action", action, NAME_LIMIT)
-        check_name("idempotency_key", idempotency_key, NAME_LIMIT)
-        record = self._read(lambda c: reads.job_by_key(c, self.settings.tenant, action, idempotency_key))
-        return None if record is None else Job(self, record.id, record=record)
-
-    def jobs(self, *, state: State | None = None, action: str | None = None, limit: int = 50) -> list[Job]:
-        """Return at most `limit` jobs, the newest first."""
-        check_name("action", action, NAME_LIMIT)
-        if type(limit) is not int or limit < 1:
-            raise InvalidRequest("limit", f"{shown(limit)} is not 1 or more")
-        tenant = self.settings.tenant
-        found = self._read(lambda c: reads.jobs_newest_first(c, tenant, state=state, action=action, limit=limit))
-        return [Job(self, record.id, record=record) for record in found]
-
-    def chain(self, request_id: str) -> list[reads.JobRecord]:
-        """Return every decision made for one request, in the order they were made; empty where there is none."""
-        check_name("request_id", request_id, NAME_LIMIT)
-        return self._read(lambda c: reads.jobs_of_request(c, self.settings.tenant, request_id))
-
-    def counts(self) -> dict[State, int]:
-        """Return how many jobs stand in each state. Reads every row: for a person to look at."""
-        return self._read(lambda c: reads.counts_by_state(c, self.settings.tenant))
-
-    def read(self, job_id: UUID) -> reads.JobRecord | None:
-        """Return all that the ledger says of a job; None where this tenant has no such job."""
-        return self._read(lambda c: reads.job_by_id(c, self.settings.tenant, job_id))
-
-    def events(self, job_id: UUID) -> list[reads.Event]:
-        """Return a job's history in order."""
-        return self._read(lambda c: reads.events_of(c, job_id))
-
-    def cancel(self, job_id: UUID | str, *, reason: str | None = None) -> Cancelled:
-        """Cancel a job; see `producer.ledger.cancel.cancel` for the answers.
-
-        Raises:
-            InvalidRequest: If the reason cannot be stored, or is longer than 4,096 characters.
-            JobNotFound: If that is no id.
-            LedgerUnavailable: If Postgres is away. Asking again is safe.
-        """
-        if reason is not None:
-            check_name("reason", reason, REASON_LIMIT, may_span_lines=True)
-        found = _as_uuid(job_id)
-        answer = self._read(lambda c: cancel(c, self.settings.tenant, found, reason=reason))
-        if answer in ("cancelled", "in_doubt"):
-            self._announcer.announce([found])
-        return answer
-
-    def actions(self) -> dict[str, reads.PublishedAction]:
-        """Return every action that workers have published, by name, read now."""
-        return dict(self._catalogue.read())
-
     def flush(self, seconds: float | None = None) -> bool:
         """Wait until what was accepted so far has been rung, or left to the relay; return whether that is so.
 
@@ -250,10 +161,8 @@ class Producer:
 
         Using the producer again opens new ones, as does whoever goes on waiting.
         """
-        self.waiting.close()
-        self._announcer.close()
         self._bell.close()
-        self._engine.dispose()
+        super().close()
 
     # ---- accepting ---------------------------------------------------------------------------------------------
 
@@ -304,21 +213,11 @@ class Producer:
         replayed = [answer.job_id for answer in answers if answer.outcome == "replayed"]
         if replayed:
             # The requests are answered; a count that is missing must not turn that into an error.
-            with suppress(DBAPIError), self._engine.connect() as connection:
+            with suppress(SQLAlchemyError), self._engine.connect() as connection:
                 note_replays(connection, replayed)
 
     def _handles(self, answers: Sequence[Answer]) -> list[Job]:
         return [Job(self, a.job_id, outcome=a.outcome, conflict_paths=a.paths) for a in answers]
-
-    def _states_of(self, job_ids: Sequence[UUID]) -> dict[UUID, State]:
-        return self._read(lambda c: reads.states_of(c, self.settings.tenant, job_ids))
-
-    def _read(self, read: Callable[[Connection], T]) -> T:
-        def once() -> T:
-            with self._engine.connect() as connection:
-                return read(connection)
-
-        return retrying(once)
 
 
 def _accept_within(target: Connection | Session, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
@@ -371,10 +270,3 @@ def _new_id() -> UUID:
     from uuid_utils.compat import uuid7  # noqa: PLC0415  time-ordered, as the standard library's is from 3.14 on
 
     return uuid7()
-
-
-def _as_uuid(job_id: UUID | str) -> UUID:
-    try:
-        return job_id if isinstance(job_id, UUID) else UUID(job_id)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise JobNotFound(f"{job_id!r} is not a job's id, which is a UUID") from error

@@ -151,6 +151,24 @@ class JobNotFound(SurefootError):
     """There is no such job for this tenant."""
 
 
+class JobNotInDoubt(SurefootError):
+    """Only a job in doubt can be resolved; this one is not, any more perhaps.
+
+    Attributes:
+        job_id: Which job.
+        state: Where it stands.
+    """
+
+    def __init__(self, job_id: UUID, state: str) -> None:
+        """Say how it stands."""
+        super().__init__(f"job {job_id} is {state}; only a job in doubt can be resolved")
+        self.job_id, self.state = job_id, state
+
+    def __reduce__(self) -> tuple[type[Self], tuple[UUID, str]]:
+        """Pickle by the constructor's own arguments."""
+        return type(self), (self.job_id, self.state)
+
+
 class JobUnfinished(SurefootError, TimeoutError):
     """The job did not end within the time given. It goes on; wait again or look later."""
 

@@ -11,10 +11,11 @@ from producer.errors import JobFailed, JobNotFound, JobUnfinished, LedgerUnavail
 from producer.ledger.accept import Outcome
 from producer.ledger.cancel import Cancelled
 from producer.ledger.reads import Event, JobRecord
+from producer.ledger.resolve import Verdict
 from producer.ledger.states import AT_REST, State
 
 if TYPE_CHECKING:
-    from producer.client import Producer
+    from producer.jobs import Jobs
 
 # Whoever waits for a job outwaits a Postgres that restarts.
 AWAY_SECONDS, AWAY_PAUSE_SECONDS = 30.0, 0.25
@@ -33,7 +34,7 @@ class Job:
 
     def __init__(
         self,
-        producer: Producer,
+        jobs: Jobs,
         job_id: UUID,
         *,
         record: JobRecord | None = None,
@@ -41,7 +42,7 @@ class Job:
         conflict_paths: tuple[str, ...] = (),
     ) -> None:
         """Handles come from a Producer."""
-        self._producer, self._record = producer, record
+        self._jobs, self._record = jobs, record
         self.id, self.outcome, self.conflict_paths = job_id, outcome, conflict_paths
         self._made_at = time.monotonic() if outcome == "created" else -math.inf
 
@@ -54,7 +55,7 @@ class Job:
         Raises:
             JobNotFound: If it is not there: its transaction has not committed, or never will.
         """
-        record = self._producer.read(self.id)
+        record = self._jobs.read(self.id)
         if record is None:
             raise JobNotFound(f"job {self.id} is not in the ledger; if you passed a connection, commit it first")
         self._record = record
@@ -96,7 +97,7 @@ class Job:
     @property
     def events(self) -> list[Event]:
         """The job's history, read now."""
-        return self._producer.events(self.id)
+        return self._jobs.events(self.id)
 
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until the job has ended, well or not, or is in doubt, where only a person moves it; and read it.
@@ -122,7 +123,7 @@ class Job:
                 if not just_asked and time.monotonic() >= until:
                     raise JobUnfinished(f"job {self.id} is {self.state} after {timeout} s; it goes on")
                 just_asked = False
-                self._producer.waiting.wait(self.id, until=until)
+                self._jobs.waiting.wait(self.id, until=until)
             except LedgerUnavailable:
                 now = time.monotonic()
                 away_since = now if away_since is None else away_since
@@ -144,9 +145,14 @@ class Job:
 
     def cancel(self, reason: str | None = None) -> Cancelled:
         """Cancel the job, or ask its worker to; see `producer.ledger.cancel.cancel` for the answers."""
-        answer = self._producer.cancel(self.id, reason=reason)
+        answer = self._jobs.cancel(self.id, reason=reason)
         self.refresh()
         return answer
+
+    def resolve(self, verdict: Verdict, *, reason: str, result: Any = None, who: str | None = None) -> Job:
+        """Say what became of the job, which is in doubt; see `Jobs.resolve`."""
+        self._record = self._jobs.resolve(self.id, verdict, reason=reason, result=result, who=who).record
+        return self
 
 
 def is_over(state: State | None) -> bool:

@@ -183,7 +183,8 @@ class Bell(Standby):
         """Wait for rings and take them; none where there has been nothing to do for a while."""
         with self._changed:
             while not self._pending:
-                if self._closing or not self._changed.wait(IDLE_SECONDS):
+                # Looked at again: one that is added while the wait ends finds a thread, and so begins none.
+                if self._closing or not (self._changed.wait(IDLE_SECONDS) or self._pending):
                     self._thread = None
                     return []
             taken, self._pending = self._pending, []

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from producer.canonical import canonical_json, path_to, shown
 from producer.errors import InvalidRequest, UnknownAction
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
 FAULTS_SHOWN = 10
+
+What = Literal["params", "result"]
 
 # Keywords that a value of the right type need not be held to.
 _PLAIN_KEYWORDS = frozenset({"type", "title", "description", "default", "examples"})
@@ -46,17 +48,18 @@ def check_params(action: PublishedAction, params: Any) -> None:
         action: As its workers published it.
         params: The parameters by name, plain JSON.
     """
-    if _plainly_fits(action, params):
-        return
-    try:
-        faults = list(islice(_faults(action, params), FAULTS_SHOWN))
-    except (RecursionError, ValueError):  # jsonschema writes out what it refuses; that can be too much for it
-        canonical_json(params, where="params")
-        raise
-    if faults:
-        where, problem = faults[0]
-        more = "".join(f"; {w}: {p}" for w, p in faults[1:])
-        raise InvalidRequest(where, f"{problem}{more} (action {action.name})")
+    if not _plainly_fits(action, params):
+        _check(action, "params", params)
+
+
+def check_result(action: PublishedAction, result: Any) -> None:
+    """Raise InvalidRequest for what is wrong with a result that somebody gives in the action's place.
+
+    Args:
+        action: As its workers published it.
+        result: Plain JSON.
+    """
+    _check(action, "result", result)
 
 
 def unknown_action(name: str, known: Iterable[str]) -> UnknownAction:
@@ -69,6 +72,18 @@ def unknown_action(name: str, known: Iterable[str]) -> UnknownAction:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
     return UnknownAction(name, names, hint)
+
+
+def _check(action: PublishedAction, what: What, value: Any) -> None:
+    try:
+        faults = list(islice(_faults(action, what, value), FAULTS_SHOWN))
+    except (RecursionError, ValueError):  # jsonschema writes out what it refuses; that can be too much for it
+        canonical_json(value, where=what)
+        raise
+    if faults:
+        where, problem = faults[0]
+        more = "".join(f"; {w}: {p}" for w, p in faults[1:])
+        raise InvalidRequest(where, f"{problem}{more} (action {action.name})")
 
 
 def _plainly_fits(action: PublishedAction, params: Any) -> bool:
@@ -108,15 +123,15 @@ def _types_of(schema: Any) -> frozenset[type]:
     return frozenset()
 
 
-def _faults(action: PublishedAction, params: Any) -> Iterator[tuple[str, str]]:
+def _faults(action: PublishedAction, what: What, value: Any) -> Iterator[tuple[str, str]]:
     # Not every fault of a megabyte: who sends ten will look at the rest, too.
-    errors = islice(_validator(action).iter_errors(params), FAULTS_SHOWN)
+    errors = islice(_validator(action, what).iter_errors(value), FAULTS_SHOWN)
     for error in sorted(errors, key=lambda e: [str(step) for step in e.absolute_path]):
-        yield from _worded(error)
+        yield from _worded(error, what)
 
 
 @lru_cache(maxsize=256)
-def _validator(action: PublishedAction) -> Draft202012Validator:
+def _validator(action: PublishedAction, what: What) -> Draft202012Validator:
     # 80 ms that a process without enqueues need not pay
     from jsonschema import Draft202012Validator, ValidationError  # noqa: PLC0415
     from jsonschema.validators import extend  # noqa: PLC0415
@@ -134,13 +149,13 @@ def _validator(action: PublishedAction) -> Draft202012Validator:
     # A tuple is stored as an array, so it is one.
     types = Draft202012Validator.TYPE_CHECKER.redefine("array", lambda _, value: isinstance(value, list | tuple))
     kind: Any = extend(Draft202012Validator, {"anyOf": any_of}, type_checker=types)  # type: ignore[no-untyped-call]
-    validator: Draft202012Validator = kind(action.params_schema)
+    validator: Draft202012Validator = kind(action.params_schema if what == "params" else action.result_schema)
     return validator
 
 
-def _worded(error: Any) -> Iterator[tuple[str, str]]:
+def _worded(error: Any, what: What) -> Iterator[tuple[str, str]]:
     """Word one of jsonschema's findings; `error` is its ValidationError, whose attributes hang on the keyword."""
-    where = "params"
+    where: str = what
     for step in error.absolute_path:
         where = f"{where}[{step}]" if isinstance(step, int) else path_to(where, str(step))
     if error.validator == "required":
@@ -149,18 +164,19 @@ def _worded(error: Any) -> Iterator[tuple[str, str]]:
         allowed = list(error.schema.get("properties", {}))
         for name in sorted(map(str, set(error.instance) - set(allowed)))[:FAULTS_SHOWN]:
             near = difflib.get_close_matches(name, allowed, n=1)
-            yield path_to(where, name), "is not a parameter" + (f"; did you mean {near[0]!r}?" if near else "")
+            kind = "a parameter" if where == "params" else "a field"
+            yield path_to(where, name), f"is not {kind}" + (f"; did you mean {near[0]!r}?" if near else "")
     elif error.validator == "type":
         yield where, f"must be {_listed(error.validator_value)}, not {_type_of(error.instance)}"
     elif error.validator in ("anyOf", "oneOf"):
-        yield from _worded_choice(error, where)
+        yield from _worded_choice(error, where, what)
     elif error.validator in ("enum", "const"):
         yield where, f"must be {_listed(error.validator_value)}"
     else:
         yield where, f"must satisfy {error.validator} {shown(error.validator_value)}"
 
 
-def _worded_choice(error: Any, where: str) -> Iterator[tuple[str, str]]:
+def _worded_choice(error: Any, where: str, what: What) -> Iterator[tuple[str, str]]:
     """Word what is wrong with the one form that the value was meant to have, where its type says which."""
     forms = defaultdict(list)
     for finding in error.context:
@@ -168,7 +184,7 @@ def _worded_choice(error: Any, where: str) -> Iterator[tuple[str, str]]:
     near = [found for found in forms.values() if not any(f.validator == "type" and not f.path for f in found)]
     if len(near) == 1:
         for finding in near[0]:
-            yield from _worded(finding)
+            yield from _worded(finding, what)
         return
     wanted = [form.get("type") or form.get("title") or "another form" for form in error.validator_value]
     yield where, f"must be {_listed(wanted)}, not this {_type_of(error.instance)}"

@@ -71,8 +71,8 @@ class Waiting(Standby):
         if until <= time.monotonic():
             return
         news: Future[None] = Future()
-        self._expect(job_id, news)
         try:
+            self._expect(job_id, news)
             while not news.done() and (left := until - time.monotonic()) > 0:
                 with suppress(TimeoutError):
                     news.exception(min(left, max(every, SHORTEST_SLICE_SECONDS), threading.TIMEOUT_MAX))

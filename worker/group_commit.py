@@ -132,8 +132,9 @@ class GroupCommit:
             for each in asked:
                 self._waiting[each.kind.name].append(each)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="writer", daemon=True)
+                thread.start()  # which may fail; the next to ask tries again
+                self._thread = thread
             self._changed.notify()
 
     # ---- on the writer's thread --------------------------------------------------------------------------------

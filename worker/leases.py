@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from worker.attempt import Lease
 from worker.log import log
@@ -55,8 +54,9 @@ class Leases:
         with self._lock:
             self._held.update(dict.fromkeys(leases, claimed_at))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
+                thread.start()  # which may fail; the next claim tries again
+                self._thread = thread
 
     @contextmanager
     def held(self, job_id: UUID, fence: int) -> Iterator[None]:
@@ -98,7 +98,7 @@ class Leases:
         try:
             with self._engine.connect() as connection:
                 answers = renew(connection, held, self._lease)
-        except SQLAlchemyError as error:
+        except Exception as error:  # noqa: BLE001  renewals that ended for anything would end every lease
             # Not lost yet: the window counts from the last renewal that arrived. The next look tries again.
             log.warning("lease.renewal_failed", jobs=len(held), error=str(error))
             return

@@ -19,6 +19,9 @@ from tasks import ActionSpec
 from worker.limits import doubts
 from worker.log import configure, log
 
+# Celery gives its children no longer, either.
+FLUSH_SECONDS = 1.0
+
 PUBLISH = text("""
 INSERT INTO actions (name, version, effect, queue, description, params_schema, result_schema, policy)
 SELECT name, version, effect, queue, description, params_schema, result_schema, policy
@@ -141,7 +144,9 @@ def _revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:  
 def _end_child(**_: Any) -> None:
     from worker.app import parts  # noqa: PLC0415  the app imports this module
 
-    parts().runner.announcer.close()  # a child of prefork ends without Python's own end: its last words would be lost
+    # A child of prefork ends without Python's own end: its last words would be lost.
+    parts().runner.announcer.close()
+    parts().bell.flush(FLUSH_SECONDS)
 
 
 @signals.task_unknown.connect(weak=False)

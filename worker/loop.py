@@ -40,13 +40,18 @@ class CutOff:
 cut_off: ContextVar[CutOff] = ContextVar("cut_off")
 
 
+_making = threading.Lock()
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
+
+
 class TaskGreenlet(greenlet):  # type: ignore[misc]  # it has no types of its own
     """Runs Celery's tracer for one task of the asyncio pool. Its parent drives it from the loop."""
 
 
 def process_loop() -> asyncio.AbstractEventLoop:
     """Return this process's loop; its thread starts at the first use. A forked child gets one of its own."""
-    return _loop_of(os.getpid())
+    with _making:  # the first tasks of a pool of threads ask at the same time
+        return _loop_of(os.getpid())
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:

@@ -16,8 +16,8 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
 
-from producer.client import WAKE_CHANNEL
 from producer.ledger.accept import RING_PATIENCE_SECONDS
+from producer.ledger.engine import WAKE_CHANNEL
 from producer.ledger.states import RINGABLE, State, in_sql
 from producer.ring import Bell, Ring
 from worker.log import log
@@ -174,9 +174,10 @@ def _wait_for_wake(connection: Connection, seconds: float) -> None:
     raw: Any = connection.connection.dbapi_connection
     poller = select.poll()  # select() knows only the first 1,024 files of a process
     poller.register(raw.fileno(), select.POLLIN)
-    if poller.poll(seconds * 1000):
+    # One may have come with the answer to a look, which may have been too early for what it tells of.
+    if not raw.notifies and poller.poll(seconds * 1000):
         raw.poll()  # raises if the connection is gone
-        raw.notifies.clear()
+    raw.notifies.clear()
 
 
 def _next_look(late: float, *, rung: bool) -> float:

@@ -32,8 +32,9 @@ class RingTimer:
         with self._changed:
             heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._order), ring))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="ring-timer", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="ring-timer", daemon=True)
+                thread.start()
+                self._thread = thread
             self._changed.notify()
 
     def _run(self) -> None:

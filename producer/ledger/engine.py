@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from producer.errors import LedgerUnavailable
 
@@ -18,6 +19,9 @@ STATEMENT_MILLISECONDS = 30_000
 LOCK_MILLISECONDS = 5_000
 IDLE_IN_TRANSACTION_MILLISECONDS = 15_000
 TRIES = 3
+# Workers listen here for jobs that became due and that nobody rings.
+WAKE_CHANNEL = "surefoot_due"
+READ_ONLY = "25006"  # a standby, or a primary that is one by now
 COLLISIONS = ("40P01", "40001")  # deadlock, serialisation failure: the transaction is gone, and another may pass
 
 T = TypeVar("T")
@@ -95,7 +99,11 @@ def retrying(work: Callable[[], T]) -> T:
     for tried in range(1, TRIES + 1):
         try:
             return work()
-        except (OperationalError, InterfaceError) as error:
+        except PoolTimeout as error:
+            raise LedgerUnavailable(f"Postgres did not do in time what others asked: {error}") from error
+        except (OperationalError, InterfaceError, InternalError) as error:
+            if isinstance(error, InternalError) and getattr(error.orig, "pgcode", None) != READ_ONLY:
+                raise
             gone = is_disconnect(error)
             if tried == TRIES or not (gone or getattr(error.orig, "pgcode", None) in COLLISIONS):
                 problem = "cannot be reached" if gone else "did not do it in time"

@@ -20,6 +20,12 @@ PLAN_ONCE = (
     "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off;"
     " SET enable_mergejoin = off; SET enable_hashjoin = {hashing}"
 )
+# What was set for those holds for the whole connection, and would have large joins go through rows pair by pair.
+PLAN_ANEW = (
+    "SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_mergejoin = on;"
+    " SET LOCAL enable_hashjoin = on; "
+)
+PLANS_ONCE = "plans once"  # noted of a connection
 # A pooler that hands each transaction another session: the statement is not there, or was somebody else's already.
 NOT_OURS = frozenset({"26000", "42P05"})
 
@@ -51,6 +57,7 @@ class Prepared:
     def prepare(self, connection: Connection) -> None:
         """Prepare the statement on this connection, unless that was done before."""
         if self.name not in connection.info:
+            connection.info[PLANS_ONCE] = True
             connection.exec_driver_sql(self._prepare)
             connection.info[self.name] = True
 
@@ -77,24 +84,24 @@ class Prepared:
 
     def run_plain(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
         """Execute the statement without preparing it: in a caller's transaction, or for so many rows that it pays."""
-        return connection.exec_driver_sql(self._plain, dict(parameters)).all()
+        anew = PLAN_ANEW if connection.info.get(PLANS_ONCE) else ""
+        return connection.exec_driver_sql(anew + self._plain, dict(parameters)).all()
 
     def _fetch(self, connection: Connection, values: Sequence[Any]) -> Sequence[Any]:
         # By the driver itself: there is nothing to compile, and SQLAlchemy's way to a row is a third of what a
         # producer spends on accepting a job.
-        driver = connection.connection
-        cursor = driver.cursor(cursor_factory=NamedTupleCursor)
+        driver: Any = connection.connection  # its stubs know no cursor that closes itself
         try:
-            cursor.execute(self._execute, values)
-            return cursor.fetchall()
+            with driver.cursor(cursor_factory=NamedTupleCursor) as cursor:
+                cursor.execute(self._execute, values)
+                rows: list[Any] = cursor.fetchall()
+                return rows
         except psycopg2.Error as error:
-            gone = connection.dialect.is_disconnect(error, driver.driver_connection, cursor)
-            if gone:  # as SQLAlchemy would: what else lies in the pool is no better
+            gone = connection.dialect.is_disconnect(error, driver.driver_connection, None)
+            if gone:  # as SQLAlchemy does itself: what else lies in the pool is no better
+                connection.engine.pool._invalidate(driver, error)  # noqa: SLF001  there is no public way to say so
                 connection.invalidate(error)
-                connection.engine.dispose()
             raise _as_sqlalchemy(error, self._execute, gone=gone, dialect=connection.dialect) from error
-        finally:
-            cursor.close()
 
 
 def _as_sqlalchemy(error: psycopg2.Error, statement: str, *, gone: bool, dialect: Dialect) -> DBAPIError:

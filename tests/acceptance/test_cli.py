@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from producer import Settings
+from producer import Settings, State
 from producer.ledger.engine import open_engine
 from tests.houses import ROOT, House, worker_environment
 
@@ -256,3 +257,46 @@ def test_migrating_names_both_revisions_and_going_back_asks_first(settings: Sett
     assert asked.returncode == 1
     back = run(settings, "surefoot", "migrate", "--to", "base", "--yes", SUREFOOT_DATABASE_URL=empty_url)
     assert "→ empty" in back.stdout
+
+
+@pytest.fixture
+def doubtful(house: House) -> str:
+    """The id of a job in doubt."""
+    job = house.producer.enqueue("test.add", {"a": 1, "b": 2}, run_at=datetime.now(UTC) + timedelta(hours=1))
+    with open_engine(house.settings.database_url, connections=1, name="tests").connect() as connection:
+        doubt = "UPDATE jobs SET state = 'in_doubt', waiting_for = NULL, maybe_happened = true WHERE id = :id"
+        connection.execute(text(doubt), {"id": job.id})
+    return str(job.id)
+
+
+def test_a_job_in_doubt_is_resolved_with_the_result_that_somebody_found_and_its_history_says_who(
+    house: House, doubtful: str
+) -> None:
+    said = ("--happened", '{"total": 3}', "--reason", "it is in their books", "--who", "ada", "--json")
+    done = surefoot(house, "resolve", doubtful, *said)
+    assert (done.returncode, json_lines(done)) == (0, [{"id": doubtful, "state": "succeeded"}])
+    (shown,) = json_lines(surefoot(house, "show", doubtful, "--json"))
+    assert shown["result"] == {"total": 3}
+    assert shown["events"][-1]["data"]["by"] == "ada"
+    again = surefoot(house, "resolve", doubtful, *said)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "is succeeded; only a job in doubt can be resolved" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (("--reason", "why"), "one of --happened RESULT, --retry and --abandon"),
+        (("--retry", "--abandon", "--reason", "why"), "one of --happened RESULT, --retry and --abandon"),
+        (("--happened", "{", "--reason", "why"), "result"),
+        (("--happened", '{"total": "3"}', "--reason", "why"), "result.total: must be integer, not string"),
+        (("--retry",), "--reason"),
+    ],
+)
+def test_what_is_no_verdict_is_refused_and_the_doubt_stays(
+    house: House, doubtful: str, said: tuple[str, ...], problem: str
+) -> None:
+    done = surefoot(house, "resolve", doubtful, *said)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert problem in done.stderr
+    assert house.producer.job(doubtful).state is State.IN_DOUBT

@@ -231,3 +231,24 @@ def test_a_keyed_job_that_waited_longer_than_its_key_lives_is_in_doubt_and_not_r
         assert len(calls(log)) == 1
     finally:
         second.stop()
+
+
+def test_a_job_left_in_doubt_by_a_death_is_done_once_more_where_a_person_says_that_it_did_not_happen(
+    settings: Settings, lone_producer: Producer, tmp_path: Path
+) -> None:
+    log = tmp_path / "calls"
+    job = lone_producer.enqueue("test.effect", {"log": str(log), "wait_for": str(tmp_path / "never")})
+    first = start_worker(settings, tmp_path / "first.log")
+    until(lambda: calls(log))
+    first.kill()
+    second = start_worker(settings, tmp_path / "second.log")
+    try:
+        until(lambda: job.refresh().state is State.IN_DOUBT)
+        (tmp_path / "never").touch()
+        job.resolve("retry", reason="their books are empty", who="ada")
+        assert job.get(SECONDS) == 1
+        assert len(calls(log)) == 2
+        kinds = [event.kind for event in job.events]
+        assert kinds[kinds.index("rescued") :] == ["rescued", "resolved", "claimed", "intended", "succeeded"]
+    finally:
+        second.stop()

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, TextClause, text
 from sqlalchemy.engine import Connection
 
 from producer import Settings
-from producer.ledger import accept, cancel, reads
+from producer.ledger import accept, cancel, reads, resolve
 from producer.ledger.engine import open_engine
 from producer.ledger.prepared import Prepared
 from worker import relay, rescue, statements
@@ -69,6 +69,11 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     ),
     "note_replays": (accept.NOTE_REPLAYS, {"ids": [UUID(JOB)], "noted": 10}),
     "cancel": (cancel.CANCEL, {"id": JOB, "tenant": "default", "reason": None}),
+    "resolve": (
+        resolve.RESOLVE,
+        {"id": JOB, "tenant": "default", "verdict": "retry", "becomes": "waiting", "again": True, "happened": False}
+        | {"result": None, "reason": "because", "who": "ada", "channel": "c"},
+    ),
     "job_by_id": (reads.JOB_BY_ID, {"id": JOB, "tenant": "default"}),
     "job_by_key": (reads.JOB_BY_KEY, {"tenant": "default", "action": "test.add", "key": "key-5"}),
     "jobs_of_request": (reads.JOBS_OF_REQUEST, {"tenant": "default", "request_id": "request-5"}),

@@ -10,6 +10,7 @@ from producer.ledger.engine import open_engine
 from producer.ledger.prepared import Prepared
 
 HALF = Prepared("half", "SELECT 1 / (:number - 7)", number="int")
+HOW = Prepared("how", "SELECT current_setting(:setting) AS way", setting="text")
 DOUBLE = Prepared("double", "SELECT :number * 2, '100%' AS words", number="int")
 
 
@@ -30,6 +31,12 @@ def test_behind_a_pooler_that_loses_prepared_statements_it_is_planned_anew(engin
             connection.exec_driver_sql(loss)
         assert [DOUBLE.run(connection, {"number": n})[0][0] for n in (1, 2)] == [2, 4]
         assert DOUBLE.run(connection, {"number": 3})[0].words == "100%"
+
+
+def test_what_is_planned_anew_may_join_as_it_likes_on_a_connection_that_plans_others_once(engine: Engine) -> None:
+    with engine.connect() as connection:
+        ways = [HOW.run_plain, HOW.run, HOW.run_plain, HOW.run]
+        assert [how(connection, {"setting": "enable_hashjoin"})[0].way for how in ways] == ["on", "off", "on", "off"]
 
 
 def test_both_ways_answer_alike(engine: Engine) -> None:
