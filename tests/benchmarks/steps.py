@@ -88,7 +88,7 @@ def _producer_steps(stage: Stage, engine: Engine, jobs: int) -> list[tuple[str, 
     bell = Bell(stage.redis_url, timeout_seconds=RING_SECONDS)
     sealed, envelopes = _timed(lambda number: _sealed(action, number), range(jobs))
     with engine.connect() as connection:
-        accepted, _ = _timed(lambda envelope: accept(connection, [envelope], rings=True), envelopes)
+        accepted, _ = _timed(lambda envelope: accept(connection, [envelope], rings=True, prepared=True), envelopes)
     rung, _ = _timed(lambda envelope: bell.ring_now([_ring(envelope)]), envelopes)
     return [("seal, params checked", sealed), ("accept", accepted), ("ring", rung)]
 
