@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from structlog.testing import capture_logs
@@ -157,3 +157,28 @@ def test_a_job_is_accepted_although_it_cannot_be_rung(lone_producer: Producer, s
     assert lone_producer.job(job.id).state is State.QUEUED
     assert len(failures(lines)) == 1
     unrung.close()
+
+
+class Waking(threading.Condition):
+    """Has somebody come in the moment in which a wait has timed out and not yet returned."""
+
+    def __init__(self, comes: Callable[[], object]) -> None:
+        super().__init__()
+        self._comes: Callable[[], object] | None = comes
+
+    def wait(self, timeout: float | None = None) -> bool:
+        notified = super().wait(timeout)
+        if not notified and self._comes is not None:
+            comes, self._comes = self._comes, None
+            comes()
+        return notified
+
+
+def test_a_ring_that_comes_as_the_thread_falls_asleep_is_rung(
+    bell: Bell, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring, "IDLE_SECONDS", 0.01)
+    late = rings(1)
+    bell._changed = Waking(lambda: bell.ring(late))  # noqa: SLF001  a moment that no test can hit
+    bell.ring(first := rings(1))
+    until(lambda: job_ids(rung(redis_url)) == ids(first + late))
