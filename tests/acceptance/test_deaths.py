@@ -246,7 +246,7 @@ def test_a_job_left_in_doubt_by_a_death_is_done_once_more_where_a_person_says_th
         until(lambda: job.refresh().state is State.IN_DOUBT)
         (tmp_path / "never").touch()
         job.resolve("retry", reason="their books are empty", who="ada")
-        assert job.get(SECONDS) == 1
+        assert job.get(SECONDS) == 2
         assert len(calls(log)) == 2
         kinds = [event.kind for event in job.events]
         assert kinds[kinds.index("rescued") :] == ["rescued", "resolved", "claimed", "intended", "succeeded"]
