@@ -9,6 +9,7 @@ SurefootError
 │   └── KeyInFlight          its key is being accepted by a transaction that does not end
 ├── LedgerUnavailable        Postgres cannot be reached; whether an accept landed is answered by asking again
 ├── JobNotFound              no job with that id or key for this tenant
+├── JobNotInDoubt            the job stands otherwise, so there is nothing to resolve
 ├── JobUnfinished            the job did not end within the time that the caller would wait
 └── JobFailed                the job ended without a result
 
@@ -28,6 +29,7 @@ __all__ = [
     "InvalidRequest",
     "JobFailed",
     "JobNotFound",
+    "JobNotInDoubt",
     "JobUnfinished",
     "KeyInFlight",
     "LedgerUnavailable",

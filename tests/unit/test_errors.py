@@ -16,6 +16,7 @@ from producer.errors import (
     InvalidRequest,
     JobFailed,
     JobNotFound,
+    JobNotInDoubt,
     JobUnfinished,
     KeyInFlight,
     LedgerUnavailable,
@@ -43,6 +44,7 @@ ONE_OF_EACH: list[SurefootError] = [
     KeyInFlight(),
     LedgerUnavailable("a"),
     JobNotFound("a"),
+    JobNotInDoubt(ID, "queued"),
     JobUnfinished("a"),
     JobFailed(ID, "dead", {"type": "Unknown", "message": "no answer"}),
 ]
