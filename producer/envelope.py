@@ -128,7 +128,7 @@ def seal(
         key_derived=key is None,
         fingerprint=hashlib.sha256(f"{version}\n{canonical}".encode()).hexdigest(),
         params=json.dumps(params, ensure_ascii=False, separators=(",", ":")),
-        input=None if request.input is None else _checked_text(request.input, "input"),
+        input=None if request.input is None else checked_text(request.input, "input"),
         reasoning=request.reasoning,
         user_id=request.user_id,
         agent_id=request.agent_id,
@@ -213,6 +213,7 @@ def _derived_key(tenant: str, request: Request, canonical: str, now: datetime) -
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _checked_text(value: Any, where: str) -> str:
+def checked_text(value: Any, where: str) -> str:
+    """Return a value as the JSON text that the ledger stores, or refuse it."""
     canonical_json(value, where=where)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from getpass import getuser
 from typing import Any, TypeVar
@@ -11,9 +10,9 @@ from uuid import UUID
 from sqlalchemy.engine import Connection
 
 from producer.announce import Announcer
-from producer.canonical import canonical_json, shown
+from producer.canonical import shown
 from producer.catalogue import Catalogue
-from producer.envelope import NAME_LIMIT, check_name
+from producer.envelope import NAME_LIMIT, check_name, checked_text
 from producer.errors import InvalidRequest, JobNotFound, JobNotInDoubt
 from producer.job import Job, is_over
 from producer.ledger import reads
@@ -157,11 +156,11 @@ class Jobs:
         return job.refresh()
 
     def _result_in_words(self, job: Job, result: Any) -> str:
-        canonical_json(result, where="result")
+        text = checked_text(result, "result")
         action = self.actions().get(job.record.action)
         if action is not None:
             check_result(action, result)
-        return json.dumps(result, ensure_ascii=False, separators=(",", ":"))
+        return text
 
     def close(self) -> None:
         """Close every connection. Going on opens new ones, as does whoever goes on waiting."""

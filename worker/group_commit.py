@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from producer.ledger.engine import READ_ONLY
 from worker.log import log
 
 BATCH = 500
@@ -31,7 +32,6 @@ COLLIDED_PAUSE = 0.25
 COLLISIONS = frozenset({"55P03", "40P01", "40001", "57014"})
 # The server goes away, has no room (a full disk among them), or is a standby by now: SQLSTATE's classes.
 AWAY_CLASSES = ("08", "53", "57")
-READ_ONLY = "25006"
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")

@@ -101,9 +101,11 @@ def retrying(work: Callable[[], T]) -> T:
             return work()
         except PoolTimeout as error:
             raise LedgerUnavailable(f"Postgres did not do in time what others asked: {error}") from error
-        except (OperationalError, InterfaceError, InternalError) as error:
-            if isinstance(error, InternalError) and getattr(error.orig, "pgcode", None) != READ_ONLY:
+        except InternalError as error:
+            if getattr(error.orig, "pgcode", None) != READ_ONLY:
                 raise
+            raise LedgerUnavailable(f"Postgres takes no writes: {error.orig}".strip()) from error
+        except (OperationalError, InterfaceError) as error:
             gone = is_disconnect(error)
             if tried == TRIES or not (gone or getattr(error.orig, "pgcode", None) in COLLISIONS):
                 problem = "cannot be reached" if gone else "did not do it in time"

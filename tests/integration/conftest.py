@@ -1,4 +1,4 @@
-"""A folder of development servers that has had its first start, the slow one; and Redis alone."""
+"""A folder of development servers that has had its first start, the slow one; Redis alone; and a bell."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from producer.ring import Bell
 from tests.conftest import numbers
 from worker.dev.servers import Postgres, Servers, Valkey
 
@@ -43,3 +44,10 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
     """A server of this test's own, to be killed, stopped and emptied."""
     with Valkey(tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def bell(redis_url: str) -> Iterator[Bell]:
+    made = Bell(redis_url, timeout_seconds=5.0)
+    yield made
+    made.close()

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 import redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from producer import (
@@ -28,6 +28,7 @@ from producer import (
     UnknownAction,
 )
 from producer.errors import KeyInFlight
+from producer.ledger.engine import retrying
 from tests.houses import until
 
 ADD = {"a": 1, "b": 2}
@@ -369,6 +370,24 @@ def test_a_ledger_that_is_away_is_a_typed_error(settings: Settings) -> None:
     away = Producer(Settings(database_url="postgresql://nobody@127.0.0.1:1/none", redis_url=settings.redis_url))
     with pytest.raises(LedgerUnavailable, match="Postgres cannot be reached"):
         away.enqueue("test.add", ADD)
+
+
+def test_a_ledger_that_takes_no_writes_is_said_to_be_unavailable(engine: Engine, lone_producer: Producer) -> None:
+    lone_producer.enqueue("test.add", ADD, idempotency_key="before")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on")
+    lone_producer.close()  # so that it connects anew
+    with pytest.raises(LedgerUnavailable, match="Postgres takes no writes"):
+        lone_producer.enqueue("test.add", ADD, idempotency_key="after")
+    with pytest.raises(LedgerUnavailable, match="Postgres takes no writes"):
+        lone_producer.find("test.add", "before").cancel()  # type: ignore[union-attr]  # it is there
+
+
+def test_a_pool_that_stays_exhausted_is_said_to_be_an_unavailable_ledger(engine: Engine) -> None:
+    narrow = create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=0.01)
+    with narrow.connect(), pytest.raises(LedgerUnavailable, match="did not do in time what others asked"):
+        retrying(narrow.connect)
+    narrow.dispose()
 
 
 def test_connections_that_died_while_idle_are_replaced_without_an_error(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,13 +16,6 @@ from tests.houses import until
 from tests.rung import ids, job_ids, rings, rung
 
 HOUR_SECONDS = 3600.0
-
-
-@pytest.fixture
-def bell(redis_url: str) -> Iterator[Bell]:
-    made = Bell(redis_url, timeout_seconds=5.0)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -18,13 +18,6 @@ from worker.dev.servers import Valkey
 
 HOUR_SECONDS = 3600.0
 AWAY = ["redis://127.0.0.1:1/0", "redis://127.0.0.1:port/0", "redis://127.0.0.1/0?no_such=1", "amqp://127.0.0.1:1//"]
-
-
-@pytest.fixture
-def bell(redis_url: str) -> Iterator[Bell]:
-    made = Bell(redis_url, timeout_seconds=5.0)
-    yield made
-    made.close()
 
 
 @pytest.fixture
