@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from producer import cli
+from producer.cli.speaking import REFUSED
 from producer.settings import PREFIX, Settings
 from tests.unit.log_events import logged_events
 from tests.unit.markdown import tables
@@ -61,18 +62,18 @@ def test_every_command_that_is_listed_is_one(row: dict[str, str]) -> None:
 
 
 def test_the_statuses_listed_are_those_there_are() -> None:
-    assert sorted({int(row["status"]) for row in EXITS}) == [0, 1, cli.REFUSED]
-    assert cli.REFUSED == worker_cli.REFUSED
+    assert sorted({int(row["status"]) for row in EXITS}) == [0, 1, REFUSED]
+    assert REFUSED == worker_cli.REFUSED
 
 
 def test_a_command_line_that_is_wrong_is_refused() -> None:
-    assert CliRunner().invoke(cli.main, ["jobs", "--state", "lost"]).exit_code == cli.REFUSED
+    assert CliRunner().invoke(cli.main, ["jobs", "--state", "lost"]).exit_code == REFUSED
 
 
 def test_a_setting_that_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUREFOOT_DATABASE_URL", raising=False)
     result = CliRunner().invoke(cli.main, ["jobs"])
     assert (result.exit_code, result.output.partition(";")[0]) == (
-        cli.REFUSED,
+        REFUSED,
         "surefoot: SUREFOOT_DATABASE_URL is not set",
     )
