@@ -25,6 +25,7 @@ class Leases:
         self,
         engine: Engine,
         *,
+        worker: str,
         lease_seconds: float,
         renew_seconds: float,
         on_renewed: Callable[[set[UUID]], None] = lambda _: None,
@@ -33,11 +34,12 @@ class Leases:
 
         Args:
             engine: With a connection to spare for the renewals.
+            worker: Who the ledger says owns the leases.
             lease_seconds: How long a renewal lasts.
             renew_seconds: How old a lease may become before it is renewed; half of that usually.
             on_renewed: Told which jobs are still ours, in the renewals' thread.
         """
-        self._engine, self._lease, self._every = engine, lease_seconds, renew_seconds
+        self._engine, self._worker, self._lease, self._every = engine, worker, lease_seconds, renew_seconds
         self._on_renewed = on_renewed
         self._held: dict[Lease, float] = {}
         self._settling: set[Lease] = set()
@@ -97,7 +99,7 @@ class Leases:
         left_at = time.monotonic()
         try:
             with self._engine.connect() as connection:
-                answers = renew(connection, held, self._lease)
+                answers = renew(connection, self._worker, self._lease, held)
         except Exception as error:  # noqa: BLE001  renewals that ended for anything would end every lease
             # Not lost yet: the window counts from the last renewal that arrived. The next look tries again.
             log.warning("lease.renewal_failed", jobs=len(held), error=str(error))

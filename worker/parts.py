@@ -53,6 +53,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
     limits = Limits(settings.redis_url, worker=worker, lease_seconds=settings.lease_seconds, ring=bell.ring)
     leases = Leases(
         open_engine(settings.database_url, connections=1, name=f"{worker[:56]} lease"),
+        worker=worker,
         lease_seconds=settings.lease_seconds,
         renew_seconds=settings.renew_seconds,
         on_renewed=lambda kept: _on_loop(limits.renew(kept)),

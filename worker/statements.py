@@ -94,8 +94,12 @@ FROM mine m WHERE m.owned
     pure="boolean",
 )
 
-# `moved` takes its rows from `owned`: a row that this statement updates before locking it would be skipped there. What
+# `moved` takes its rows from `locked`: a row that this statement updates before locking it would be skipped there. What
 # the later arms need, the earlier ones hand on: to join them anew would compare every row with every other.
+#
+# A repeat whose first try did land finds its own event under its own fence, whoever has the job by now. Where the first
+# try was still under way as this statement began, the event is too new to be seen; but then nobody has the job yet, and
+# who claimed it under this fence is who settled it. Under a fence that was given anew (see INTEND) that is another.
 SETTLE = Prepared(
     "settle",
     f"""
@@ -104,20 +108,22 @@ WITH asked AS (
     id uuid, fence bigint, was text, becomes text, waiting_for text, delay double precision, unspent int,
     maybe_happened boolean, result text, error text, latency_ms numeric, tokens_in bigint, tokens_out bigint,
     cost_usd numeric, kind text, attempt int, patience double precision, data json)
-), owned AS (
-  SELECT a.*, j.fence = a.fence AS mine, j.state FROM jobs j JOIN asked a USING (id) ORDER BY j.id FOR UPDATE OF j
+), locked AS (
+  SELECT a.*, coalesce(j.fence = a.fence AND j.lease_owner = :worker AND j.state = a.was, false) AS mine,
+    j.fence = a.fence AND j.lease_owner IS NULL AS released
+  FROM jobs j JOIN asked a USING (id) ORDER BY j.id FOR UPDATE OF j
 ), moved AS (
-  UPDATE jobs j SET state = o.becomes, waiting_for = o.waiting_for,
-    due_at = CASE WHEN o.delay IS NULL THEN j.due_at
+  UPDATE jobs j SET state = l.becomes, waiting_for = l.waiting_for,
+    due_at = CASE WHEN l.delay IS NULL THEN j.due_at
                   WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
-                  ELSE statement_timestamp() + make_interval(secs => o.delay) END,
-    ring_at = CASE WHEN o.delay IS NULL THEN j.ring_at
+                  ELSE statement_timestamp() + make_interval(secs => l.delay) END,
+    ring_at = CASE WHEN l.delay IS NULL THEN j.ring_at
                    WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
-                   ELSE statement_timestamp() + make_interval(secs => o.delay + o.patience) END,
-    attempt = j.attempt - o.unspent, maybe_happened = o.maybe_happened, lease_owner = NULL, lease_expires_at = NULL,
-    finished_at = CASE WHEN o.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = j.last_seq + 1
-  FROM owned o WHERE j.id = o.id AND o.mine AND o.state = o.was
-  RETURNING o.*, j.last_seq
+                   ELSE statement_timestamp() + make_interval(secs => l.delay + l.patience) END,
+    attempt = j.attempt - l.unspent, maybe_happened = l.maybe_happened, lease_owner = NULL, lease_expires_at = NULL,
+    finished_at = CASE WHEN l.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = j.last_seq + 1
+  FROM locked l WHERE j.id = l.id AND l.mine
+  RETURNING l.*, j.last_seq
 ), decided AS (
   UPDATE decisions d SET result = CAST(m.result AS json), error = CAST(m.error AS json),
     latency_ms = coalesce(m.latency_ms, d.latency_ms),
@@ -125,10 +131,15 @@ WITH asked AS (
     tokens_out = CASE WHEN m.tokens_out IS NULL THEN d.tokens_out ELSE coalesce(d.tokens_out, 0) + m.tokens_out END,
     cost_usd = CASE WHEN m.cost_usd IS NULL THEN d.cost_usd ELSE coalesce(d.cost_usd, 0) + m.cost_usd END
   FROM moved m WHERE d.job_id = m.id
+), unmoved AS (
+  SELECT l.*, (SELECT e.kind FROM events e WHERE e.job_id = l.id AND e.fence = l.fence AND e.worker = :worker
+                 AND (e.kind IN (l.kind, 'late_result') OR (l.released AND e.kind = 'claimed'))
+               ORDER BY e.kind = 'late_result' LIMIT 1) AS noted
+  FROM locked l WHERE NOT l.mine
 ), late AS (
   UPDATE jobs j SET last_seq = j.last_seq + 1
-  FROM owned o WHERE j.id = o.id AND NOT o.mine
-  RETURNING o.*, j.last_seq
+  FROM unmoved u WHERE j.id = u.id AND u.noted IS NULL
+  RETURNING u.*, j.last_seq
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)
   SELECT id, last_seq, kind, attempt, fence, :worker, data FROM moved
@@ -137,9 +148,9 @@ WITH asked AS (
          json_build_object('would_be', becomes, 'result', CAST(result AS json), 'error', CAST(error AS json))
   FROM late
 )
-SELECT o.id, CASE WHEN o.id IN (SELECT id FROM moved) THEN 'settled'
-                  WHEN o.mine THEN 'repeated' ELSE 'late' END AS answer
-FROM owned o
+SELECT id, 'settled' AS answer FROM moved
+UNION ALL
+SELECT id, CASE WHEN noted <> 'late_result' THEN 'repeated' ELSE 'late' END FROM unmoved
 """,
     asked="json",
     worker="text",
@@ -150,8 +161,8 @@ RENEW = Prepared(
     "renew",
     f"""
 WITH held AS MATERIALIZED (
-  SELECT j.id, a.fence, j.fence = a.fence AND j.state IN ({in_sql(LEASED)}) AND j.lease_expires_at > clock_timestamp()
-    AS ours
+  SELECT j.id, a.fence, j.fence = a.fence AND j.lease_owner = :worker AND j.state IN ({in_sql(LEASED)})
+    AND j.lease_expires_at > clock_timestamp() AS ours
   FROM unnest(:ids, :fences) AS a(id, fence) JOIN jobs j ON j.id = a.id ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
 ), renewed AS (
   UPDATE jobs j SET lease_expires_at = clock_timestamp() + make_interval(secs => :lease)
@@ -161,6 +172,7 @@ SELECT id, fence, ours FROM held
 """,
     ids="uuid[]",
     fences="bigint[]",
+    worker="text",
     lease="double precision",
 )
 
@@ -208,10 +220,11 @@ def settle(connection: Connection, worker: str, settlements: Sequence[Settlement
     return {row.id: row.answer for row in SETTLE.run(connection, parameters)}
 
 
-def renew(connection: Connection, leases: Collection[Lease], lease_seconds: float) -> dict[Lease, bool]:
+def renew(connection: Connection, worker: str, lease_seconds: float, leases: Collection[Lease]) -> dict[Lease, bool]:
     """Prolong leases; return whether each is still ours. One that somebody else has locked is left out, as it was."""
     job_ids, fences = [job_id for job_id, _ in leases], [fence for _, fence in leases]
-    rows = RENEW.run(connection, {"ids": job_ids, "fences": fences, "lease": lease_seconds})
+    asked = {"ids": job_ids, "fences": fences, "worker": worker, "lease": lease_seconds}
+    rows = RENEW.run(connection, asked)
     return {(row.id, row.fence): row.ours for row in rows}
 
 

@@ -48,7 +48,9 @@ def renewed() -> list[set[UUID]]:
 @pytest.fixture
 def leases(engine: Engine, renewed: list[set[UUID]]) -> Leases:
     """A process's leases, renewed as often as can be."""
-    return Leases(engine, lease_seconds=LEASE_SECONDS, renew_seconds=RENEW_SECONDS, on_renewed=renewed.append)
+    return Leases(
+        engine, worker="w1", lease_seconds=LEASE_SECONDS, renew_seconds=RENEW_SECONDS, on_renewed=renewed.append
+    )
 
 
 @contextmanager

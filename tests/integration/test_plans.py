@@ -59,7 +59,9 @@ ASKED = json.dumps(
 )
 INTENDED = json.dumps([{"id": JOB, "fence": 1, "effect": "pure", "repeat_seconds": None, "data": {}}])
 CLAIMED = {"ids": [UUID(JOB)], "actions": ["test.add"], "versions": [1], "worker": "w", "lease": 30}
-SETTLED = json.dumps([{"id": JOB, "fence": 1, "was": "running", "becomes": "succeeded", "unspent": 0}])
+SETTLED = json.dumps(
+    [{"id": JOB, "fence": 1, "was": "running", "becomes": "succeeded", "unspent": 0, "kind": "succeeded"}]
+)
 
 STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "accept": (accept.ACCEPT, {"asked": ASKED, "rings": True, "patience": 2}),
@@ -82,7 +84,7 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "claim": (statements.CLAIM, CLAIMED),
     "intend": (statements.INTEND, {"asked": INTENDED, "worker": "w", "lease": 30, "pure": False}),
     "settle": (statements.SETTLE, {"asked": SETTLED, "worker": "w"}),
-    "renew": (statements.RENEW, {"ids": [UUID(JOB)], "fences": [1], "lease": 30}),
+    "renew": (statements.RENEW, {"ids": [UUID(JOB)], "fences": [1], "worker": "w", "lease": 30}),
     "due": (relay.DUE, {"batch": 500}),
     "looked_at": (relay.LOOKED_AT, {"ids": [UUID(JOB)], "seconds": [2.0]}),
     "expire": (relay.EXPIRE, {"batch": 500, "worker": "w"}),
