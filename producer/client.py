@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
-from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from producer.catalogue import Actions, find
-from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request, seal
-from producer.errors import Conflict, IdempotencyConflict, InvalidRequest, RequestRefused, UnknownAction
+from producer.catalogue import Actions
+from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request
+from producer.errors import InvalidRequest, RequestRefused, UnknownAction
 from producer.job import Job
 from producer.jobs import Jobs
-from producer.ledger.accept import Answer, accept, note_replays
+from producer.ledger.accept import Answer, accept, note_replays, refuse_conflicts
 from producer.ledger.engine import WAKE_CHANNEL, in_transaction, retrying
 from producer.ring import Bell, Ring
-from producer.schema import check_params
+from producer.sealing import seal_by
 from producer.settings import Settings
 from producer.waiting import LOOK_SECONDS
 
@@ -181,17 +179,7 @@ class Producer(Jobs):
 
     def _seal_by(self, known: Actions, request: Request | Mapping[str, Any]) -> Envelope:
         request = request if isinstance(request, Request) else _request_of(request)
-        action = find(known, request.action)
-        envelope = seal(
-            request,
-            tenant=self.settings.tenant,
-            version=action.version,
-            queue=action.queue or self.settings.queue,
-            now=datetime.now(UTC),
-            new_id=_new_id,
-        )
-        check_params(action, json.loads(envelope.params))
-        return envelope
+        return seal_by(known, request, tenant=self.settings.tenant, queue=self.settings.queue)
 
     def _accept(self, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
         if len(envelopes) == 1 or conflicts == "return":
@@ -238,20 +226,8 @@ def _accept_within(target: Connection | Session, envelopes: Sequence[Envelope], 
 
 
 def _refusing(answers: list[Answer], envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
-    refused_too = {answer.job_id for answer in answers if answer.outcome == "created"}
-    found = [
-        Conflict(
-            index,
-            envelope.action,
-            envelope.idempotency_key,
-            None if answer.job_id in refused_too else answer.job_id,
-            answer.paths,
-        )
-        for index, (envelope, answer) in enumerate(zip(envelopes, answers, strict=True))
-        if answer.outcome == "conflict"
-    ]
-    if found and conflicts == "raise":
-        raise IdempotencyConflict(found)
+    if conflicts == "raise":
+        refuse_conflicts(answers, envelopes)
     return answers
 
 
@@ -264,9 +240,3 @@ def _request_of(fields: Mapping[str, Any]) -> Request:
     if "action" not in fields:
         raise InvalidRequest("action", "is missing")
     return Request(**fields)
-
-
-def _new_id() -> UUID:
-    from uuid_utils.compat import uuid7  # noqa: PLC0415  time-ordered, as the standard library's is from 3.14 on
-
-    return uuid7()

@@ -95,10 +95,18 @@ class Envelope:
     run_at: datetime | None
     deadline: datetime | None
     on_closed: OnClosed
+    parent_job_id: UUID | None
 
 
 def seal(
-    request: Request, *, tenant: str, version: int, queue: str, now: datetime, new_id: Callable[[], UUID]
+    request: Request,
+    *,
+    tenant: str,
+    version: int,
+    queue: str,
+    now: datetime,
+    new_id: Callable[[], UUID],
+    parent_job_id: UUID | None = None,
 ) -> Envelope:
     """Check a request and fix everything about it that the ledger will hold.
 
@@ -109,6 +117,7 @@ def seal(
         queue: The action's own queue, taken where the request names none.
         now: The current time; its UTC date is part of a derived key.
         new_id: Makes the job's id, time-ordered.
+        parent_job_id: The job whose action asks for this one.
 
     Raises:
         InvalidRequest: If any field cannot be accepted.
@@ -139,6 +148,7 @@ def seal(
         run_at=run_at,
         deadline=deadline,
         on_closed=request.on_closed,
+        parent_job_id=parent_job_id,
     )
 
 

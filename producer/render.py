@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
@@ -64,7 +64,8 @@ def chain(request_id: str, records: Sequence[JobRecord]) -> RenderableType:
         _safe(request_id),
         f"  {len(records)} decision{'' if len(records) == 1 else 's'}, ${cost:.6f}",
     )
-    return Group(head, *(_decision(number, record) for number, record in enumerate(records, 1)))
+    places = {record.id: f"{number}. {record.action}" for number, record in enumerate(records, 1)}
+    return Group(head, *(_decision(number, record, places) for number, record in enumerate(records, 1)))
 
 
 def job(record: JobRecord, events: Sequence[Event]) -> RenderableType:
@@ -76,7 +77,7 @@ def job(record: JobRecord, events: Sequence[Event]) -> RenderableType:
         what = "; ".join(f"{k} {_short(v)}" for k, v in (redact(event.data) or {}).items())
         number = "" if event.attempt is None else str(event.attempt)
         history.add_row(str(event.seq), since, event.kind, number, Text(_safe(event.worker or "")), Text(what))
-    return Group(_decision(None, record), _lifecycle(record), history)
+    return Group(_decision(None, record, {}), _lifecycle(record), history)
 
 
 def jobs(records: Iterable[JobRecord]) -> RenderableType:
@@ -99,12 +100,14 @@ def console(*, error: bool = False) -> Console:
     return shown if shown.is_terminal else Console(stderr=error, highlight=False, width=PIPE_WIDTH)
 
 
-def _decision(number: int | None, record: JobRecord) -> RenderableType:
+def _decision(number: int | None, record: JobRecord, places: Mapping[UUID, str]) -> RenderableType:
     rows = Table(box=None, show_header=False, pad_edge=False)
     rows.add_column(style="dim", no_wrap=True)
     rows.add_column(overflow="fold")
     rows.add_row("time", f"{record.accepted_at:%Y-%m-%d %H:%M:%S.%f}"[:-3])
+    parent = record.parent_job_id
     for name, value in (
+        ("follows", None if parent is None else places.get(parent, f"job {parent}")),
         ("agent", record.agent_id),
         ("user", record.user_id),
         ("input", redact(record.input)),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from producer.envelope import DEFAULT_PRIORITY, OnClosed, Request
+from producer.errors import InvalidRequest
 from producer.trace import child_of, trace_id_of
 
 # A model's server may say anything; beyond these it is a mistake, and must not cost the attempt its result.
 COUNT_LIMIT = 10**12
 COST_LIMIT = 10**6
+# They are written in one statement with the outcome, for which everything else of the process waits.
+FOLLOW_UPS_LIMIT = 1_000
 
 
 @dataclass(slots=True)
@@ -52,6 +58,7 @@ class Context:
     deadline: float
     log: Any
     usage: Usage = field(default_factory=Usage)
+    follow_ups: list[Request] = field(default_factory=list)
 
     @property
     def trace_id(self) -> str:
@@ -76,6 +83,52 @@ class Context:
     def headers(self) -> dict[str, str]:
         """Return the headers by which the other side can join this trace."""
         return {"traceparent": child_of(self.traceparent)}
+
+    def enqueue(
+        self,
+        action: str,
+        params: Any = None,
+        *,
+        idempotency_key: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        input: Any = None,  # noqa: A002  the word of the decision record
+        reasoning: str | None = None,
+        run_at: datetime | None = None,
+        deadline: datetime | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        queue: str | None = None,
+        on_closed: OnClosed = "replay",
+    ) -> None:
+        """Have another job follow if, and only if, this attempt succeeds: it is accepted with the outcome.
+
+        The arguments are `Request`'s, as they are now, but for the key: None is ``{job_id}:{n}`` for the n-th follow-up
+        of an attempt, from 0. The job belongs to this one's request and trace, and unless told otherwise to its user
+        and agent. All are checked once the action has returned; where one is refused, none is accepted and the result
+        is not recorded: the job fails, or is in doubt where its action had an effect.
+
+        Raises:
+            InvalidRequest: For more than 1,000 follow-ups.
+        """
+        if len(self.follow_ups) >= FOLLOW_UPS_LIMIT:
+            raise InvalidRequest("follow-ups", f"are more than {FOLLOW_UPS_LIMIT:,}; have one of them ask for the rest")
+        request = Request(
+            action=action,
+            params=copy.deepcopy({} if params is None else params),
+            idempotency_key=idempotency_key,
+            user_id=self.user_id if user_id is None else user_id,
+            request_id=self.request_id,
+            agent_id=self.agent_id if agent_id is None else agent_id,
+            input=copy.deepcopy(input),
+            reasoning=reasoning,
+            trace=child_of(self.traceparent),
+            run_at=run_at,
+            deadline=deadline,
+            priority=priority,
+            queue=queue,
+            on_closed=on_closed,
+        )
+        self.follow_ups.append(request)
 
     def used(
         self, *, tokens_in: int | None = None, tokens_out: int | None = None, cost_usd: Decimal | None = None

@@ -96,13 +96,20 @@ class InvalidResult:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowUpsRefused:
+    """The action succeeded, but asked for follow-ups that cannot be accepted; the effect, if any, has happened."""
+
+    error: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Success:
     """The action's result as plain JSON."""
 
     result: Any
 
 
-Outcome = Success | InvalidResult | Failure
+Outcome = Success | InvalidResult | FollowUpsRefused | Failure
 
 
 def classify(

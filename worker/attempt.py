@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from producer.envelope import Envelope
 from producer.ledger.states import MOVES, State
 
 # A job, and the fence under which it was claimed. The job alone does not name an attempt: a process may lose it, and
@@ -83,6 +84,7 @@ class Settlement:
         maybe_happened: Whether the effect may have happened by now and nobody can say.
         kind: The event's.
         data: The event's, plain JSON.
+        follow_ups: Accepted with the outcome, or the outcome is not written.
     """
 
     job_id: UUID
@@ -103,6 +105,7 @@ class Settlement:
     tokens_out: int | None = None
     cost_usd: Decimal | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    follow_ups: Sequence[Envelope] = ()
 
     def __post_init__(self) -> None:
         """Refuse a move that the table of states does not know: it would be a bug here, not a state of the world."""

@@ -19,6 +19,7 @@ from producer.ledger.engine import open_engine
 from producer.ring import Bell
 from tasks import ActionSpec
 from worker.breaker import Holds
+from worker.follow_ups import FollowUps
 from worker.leases import Leases
 from worker.limits import Limits
 from worker.loop import process_loop
@@ -58,6 +59,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         renew_seconds=settings.renew_seconds,
         on_renewed=lambda kept: _on_loop(limits.renew(kept)),
     )
+    follow_ups = FollowUps(queue=settings.queue, ring=bell.ring)
     runner = Runner(
         actions=actions,
         writer=Writer(
@@ -65,10 +67,12 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
             worker=worker,
             lease_seconds=settings.lease_seconds,
             on_claimed=leases.keep,
+            on_accepted=follow_ups.ring,
         ),
         leases=leases,
         holds=Holds(settings.redis_url),
         limits=limits,
+        follow_ups=follow_ups,
         performer=Performer(thread_places=settings.threads, threads=Threads()),
         timer=RingTimer(bell),
         announcer=announcer,

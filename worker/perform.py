@@ -7,12 +7,14 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from producer.errors import SurefootError
 from tasks._outcomes import AttemptTimeout
 from tasks._spec import ActionSpec
 from worker.threads import Threads
+
+T = TypeVar("T")
 
 # How long an async action that is cancelled may take to tidy up.
 LAST_WORDS_SECONDS = 2.0
@@ -65,7 +67,7 @@ class Performer:
     async def _on_loop(self, action: Coroutine[Any, Any, Any], *, seconds: float) -> Any:
         current = asyncio.current_task()
         # In a task of its own: who awaits an action itself cannot leave it behind.
-        task = asyncio.create_task(_caught(action), name=None if current is None else current.get_name())
+        task = asyncio.create_task(caught(action), name=None if current is None else current.get_name())
         over: BaseException | None = None
         try:
             if not await _ends(task, seconds=seconds):
@@ -154,7 +156,7 @@ class Places:
                 turn.set_result(None)
 
 
-async def _caught(action: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+async def caught(action: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
     """Await an action. In a task, SystemExit and KeyboardInterrupt would end the loop with all that runs on it."""
     try:
         return await action, None
@@ -179,3 +181,21 @@ async def _ends(task: asyncio.Task[Any], *, seconds: float) -> bool:
         limit.cancel()
         task.remove_done_callback(wake)
     return task.done()
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` to its end, also where the caller is being cut off meanwhile.
+
+    Whoever was cut off finds that in `worker.loop.cut_off`.
+
+    Raises:
+        BaseException: What `work` raises.
+    """
+    task = asyncio.create_task(caught(work))
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    returned, failure = task.result()
+    if failure is not None:
+        raise failure
+    return returned  # type: ignore[no-any-return]  # what `work` returned

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from producer.envelope import Envelope
 from producer.ledger.states import State
 from producer.ring import Ring
 from tasks import ActionSpec, Context, EffectClass
@@ -29,6 +30,7 @@ class Performance:
         arguments: The function's, typed; set by the check.
         intended: On the monotonic clock, when the intent was granted; None before.
         outcome: What the action brought; None before it was performed.
+        follow_ups: What it asked for, sealed; they are accepted if it succeeded.
     """
 
     attempt: Attempt
@@ -40,6 +42,7 @@ class Performance:
     arguments: dict[str, Any] = field(default_factory=dict)
     intended: float | None = None
     outcome: Outcome | None = None
+    follow_ups: tuple[Envelope, ...] = ()
 
     def verdict(self, state: State, why: str, **more: Any) -> Verdict:
         """End or park the job before its intent; in doubt, where an earlier attempt may have had its effect."""
@@ -76,6 +79,7 @@ class Performance:
     def settlement(self, verdict: Verdict, now: float) -> Settlement:
         """Return how the attempt ended, as it will be written."""
         usage = self.context.usage
+        follow_ups = self.follow_ups if verdict.state is State.SUCCEEDED else ()
         return Settlement(
             job_id=self.attempt.job_id,
             fence=self.attempt.fence,
@@ -95,7 +99,8 @@ class Performance:
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
             cost_usd=usage.cost_usd,
-            data=_event_data(verdict),
+            data=_event_data(verdict, len(follow_ups)),
+            follow_ups=follow_ups,
         )
 
     def ring(self) -> Ring:
@@ -123,7 +128,8 @@ def begin(attempt: Attempt, spec: ActionSpec, traceparent: str, began: float) ->
     return Performance(attempt, spec, context, began)
 
 
-def _event_data(verdict: Verdict) -> dict[str, Any]:
+def _event_data(verdict: Verdict, follow_ups: int) -> dict[str, Any]:
     error = verdict.error and {k: verdict.error[k] for k in ("type", "message")}
     facts = {"why": verdict.why, "delay": verdict.delay, "waiting_for": verdict.waiting_for, "error": error}
+    facts["follow_ups"] = follow_ups or None
     return {name: fact for name, fact in facts.items() if fact is not None}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from producer.ledger.states import State
-from tasks._outcomes import Failure, InvalidResult, Outcome, Success
+from tasks._outcomes import Failure, FollowUpsRefused, InvalidResult, Outcome, Success
 from tasks._retry_after import LONGEST_SECONDS
 from tasks._spec import EffectClass, Policy
 
@@ -20,6 +20,9 @@ SHORTEST_HOLD_SECONDS = 0.1
 # Why, for what, and how many attempts are given back, where a job waits.
 WAITS = {"retry": ("retry", "retry", 0), "hold": ("held", "rate", 1), "return": ("returned", "worker", 1)}
 REPEATABLE = frozenset({EffectClass.PURE, EffectClass.IDEMPOTENT})
+REFUSALS = frozenset({"refused", "follow-ups refused"})
+
+Unrecorded = InvalidResult | FollowUpsRefused | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ def decide(policy: Policy, situation: Situation, outcome: Outcome, *, jitter: fl
     """
     if isinstance(outcome, Success):
         return Verdict(state=State.SUCCEEDED, why="succeeded", result=outcome.result)
-    unknown = isinstance(outcome, InvalidResult) or outcome.effect == "unknown"
+    unknown = not isinstance(outcome, Failure) or outcome.effect == "unknown"
     maybe_happened = situation.effect is not EffectClass.PURE and (situation.maybe_happened or unknown)
     advice = outcome.advice if isinstance(outcome, Failure) else "retry"
     delay = _delay(policy, situation.number, outcome, jitter=jitter)
@@ -127,14 +130,16 @@ def repeat_seconds(effect: EffectClass, key_ttl: float | None) -> float | None:
 
 
 def _why_over(
-    policy: Policy, situation: Situation, outcome: InvalidResult | Failure, *, delay: float, maybe_happened: bool
+    policy: Policy, situation: Situation, outcome: Unrecorded, *, delay: float, maybe_happened: bool
 ) -> str | None:
     """Return the rule under which the job is not tried again; None where it is."""
     advice = outcome.advice if isinstance(outcome, Failure) else "retry"
+    if isinstance(outcome, FollowUpsRefused):  # as they would be again
+        advice = "refuse"
     if isinstance(outcome, InvalidResult) and situation.effect not in REPEATABLE:
         return "invalid result after the effect"
     if advice == "refuse":
-        return "refused"
+        return "refused" if isinstance(outcome, Failure) else "follow-ups refused"
     if advice == "retry" and policy.max_retries is not None and situation.number > policy.max_retries:
         return "out of retries"
     if situation.deadline_left is not None and delay >= situation.deadline_left:
@@ -154,10 +159,10 @@ def _repeat_left(situation: Situation) -> float:
 def _end_state(why: str, *, maybe_happened: bool) -> State:
     if maybe_happened:
         return State.IN_DOUBT
-    return State.FAILED if why == "refused" else State.DEAD
+    return State.FAILED if why in REFUSALS else State.DEAD
 
 
-def _delay(policy: Policy, number: int, outcome: InvalidResult | Failure, *, jitter: float) -> float:
+def _delay(policy: Policy, number: int, outcome: Unrecorded, *, jitter: float) -> float:
     after = outcome.after if isinstance(outcome, Failure) else None
     if after is not None and not after >= 0:  # negative, or NaN: nothing that can be waited for
         after = None

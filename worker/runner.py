@@ -19,18 +19,19 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from producer.announce import Announcer
-from producer.errors import SurefootError
+from producer.errors import RequestRefused, SurefootError
 from producer.ledger.states import AT_REST, State
 from producer.trace import child_of
 from tasks import ActionSpec
-from tasks._outcomes import Effect, Failure, InvalidResult, Outcome, Success, classify, describe
+from tasks._outcomes import Effect, Failure, FollowUpsRefused, InvalidResult, Outcome, Success, classify, describe
 from worker.attempt import Attempt, Settlement
 from worker.breaker import Holds
+from worker.follow_ups import FollowUps
 from worker.leases import Leases
 from worker.limits import Limits
 from worker.log import bound, log
 from worker.loop import cut_off
-from worker.perform import Performer
+from worker.perform import Performer, to_the_end
 from worker.performance import Performance, begin
 from worker.retry import Verdict, decide
 from worker.statements import Wanted
@@ -53,6 +54,7 @@ class Runner:
     leases: Leases
     holds: Holds
     limits: Limits
+    follow_ups: FollowUps
     performer: Performer
     timer: RingTimer
     announcer: Announcer
@@ -98,7 +100,7 @@ class Runner:
                     or await self.intend(performance)
                 )
                 if verdict is None:
-                    performance.outcome = self.validate(performance, await self.perform(performance))
+                    performance.outcome = await self.validate(performance, await self.perform(performance))
                     verdict = self.decide(performance, performance.outcome)
                 return await self.settle(performance, verdict)
             finally:
@@ -179,14 +181,24 @@ class Runner:
                 return cut_off_failure(reason, effect="unknown")
             return classify(error, autoretry_for=policy.autoretry_for, dont_autoretry_for=policy.dont_autoretry_for)
 
-    def validate(self, performance: Performance, returned: Any) -> Outcome:
-        """Step 6: hold the result to the action's declared type."""
+    async def validate(self, performance: Performance, returned: Any) -> Outcome:
+        """Step 6: hold the result to the action's declared type, and its follow-ups to what workers have published."""
         if isinstance(returned, Failure):
             return returned
         try:
-            return Success(performance.spec.plain_result(returned))
+            success = Success(performance.spec.plain_result(returned))
         except BaseException as error:  # noqa: BLE001  as in the check; nothing is awaited, so it is no cancellation
             return InvalidResult(describe(error))
+        if not performance.context.follow_ups:
+            return success
+        read = partial(self.writer.actions, seconds_left=partial(self.leases.seconds_left, *performance.attempt.lease))
+        try:
+            performance.follow_ups = await to_the_end(self.follow_ups.seal(performance.context, read))
+        except DBAPIError:
+            raise
+        except BaseException as error:  # noqa: BLE001  as above: the author's own params may say how they are written
+            return FollowUpsRefused(describe(error))
+        return success
 
     def decide(self, performance: Performance, outcome: Outcome) -> Verdict:
         """Step 7: say what becomes of the job."""
@@ -206,6 +218,9 @@ class Runner:
                 raise
             # A result that was valid and that Postgres will not have: the attempt must not vanish with it.
             performance.outcome = InvalidResult(describe(error.orig or error))
+            return await self.settle(performance, self.decide(performance, performance.outcome))
+        except RequestRefused as error:
+            performance.outcome = FollowUpsRefused(describe(error))
             return await self.settle(performance, self.decide(performance, performance.outcome))
         if settled == "late":
             log.warning("attempt.late", would_be=settlement.becomes)

@@ -214,10 +214,13 @@ def intend(connection: Connection, worker: str, lease_seconds: float, intents: S
     return {row.id: row.answer for row in INTEND.run(connection, parameters)}
 
 
-def settle(connection: Connection, worker: str, settlements: Sequence[Settlement]) -> dict[UUID, Settled]:
-    """Settle attempts, each on its own terms."""
+def settle(
+    connection: Connection, worker: str, settlements: Sequence[Settlement], *, prepared: bool = True
+) -> dict[UUID, Settled]:
+    """Settle attempts, each on its own terms; not by the prepared statement where they belong to a transaction."""
     parameters = {"asked": _json([_settlement_row(s) for s in settlements]), "worker": worker}
-    return {row.id: row.answer for row in SETTLE.run(connection, parameters)}
+    rows = (SETTLE.run if prepared else SETTLE.run_plain)(connection, parameters)
+    return {row.id: row.answer for row in rows}
 
 
 def renew(connection: Connection, worker: str, lease_seconds: float, leases: Collection[Lease]) -> dict[Lease, bool]:

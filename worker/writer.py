@@ -13,8 +13,12 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 
+from producer.catalogue import Actions
+from producer.errors import RequestRefused
+from producer.ledger.reads import published_actions
 from worker.attempt import Attempt, Intent, Lease, Settlement
 from worker.group_commit import GroupCommit, Kind
+from worker.settle_with import OnAccepted, settle_with
 from worker.statements import Granted, Settled, Wanted, claim, intend, settle
 
 # How long a ring waits for a ledger that is away before it is left to the relay.
@@ -31,6 +35,7 @@ class Writer:
         worker: str,
         lease_seconds: float,
         on_claimed: Callable[[Iterable[Lease], float], None] = lambda _, __: None,
+        on_accepted: OnAccepted = lambda _: None,
     ) -> None:
         """Connect nothing yet.
 
@@ -40,13 +45,19 @@ class Writer:
             lease_seconds: How long each claim, intent and renewal lasts, on the database's clock.
             on_claimed: Told, in the writer's thread, what was claimed, and when the claim left on the monotonic clock:
                 before whoever asked hears of it.
+            on_accepted: Told, in the writer's thread, which follow-ups were accepted and are due.
         """
         self.worker, self._lease, self._on_claimed = worker, lease_seconds, on_claimed
+        self._on_accepted = on_accepted
         self._claims: Kind[Attempt | None] = Kind("claim", self._write_claims, None)
         self._intents: Kind[Granted] = Kind("intend", self._write_intents, "lost")
         self._settlements: Kind[Settled] = Kind("settle", self._write_settlements, "late")
+        # Apart from the others, which need no transaction around their one statement.
+        self._bringing: Kind[Settled | RequestRefused] = Kind("settle_with", self._write_bringing, "late")
+        self._actions: Kind[Actions] = Kind("actions", _read_actions, {})
         # What ends an attempt goes before what begins one: places become free before they are filled.
-        self._group = GroupCommit(engine, (self._settlements, self._intents, self._claims))
+        kinds = (self._settlements, self._actions, self._bringing, self._intents, self._claims)
+        self._group = GroupCommit(engine, kinds)
 
     async def claim(self, wanted: Sequence[Wanted]) -> list[Attempt]:
         """Take over those of the jobs that are due and that nobody owns; leave out the others.
@@ -73,10 +84,25 @@ class Writer:
 
         Returns:
             ``settled``; ``repeated`` where an earlier try of this same call had landed; or ``late`` where the job has
-            another owner by now: what this attempt brought is an event and changes nothing.
+            another owner by now: what this attempt brought is an event and changes nothing. Its follow-ups are
+            accepted with the first of these answers, and never with another.
+
+        Raises:
+            RequestRefused: If its follow-ups cannot be accepted; nothing was written, and the job is still ours.
         """
         rows = {settlement.job_id: settlement}
-        return (await self._group.write(self._settlements, rows, seconds_left=seconds_left))[settlement.job_id]
+        if not settlement.follow_ups:
+            return (await self._group.write(self._settlements, rows, seconds_left=seconds_left))[settlement.job_id]
+        answers = await self._group.write(self._bringing, rows, seconds_left=seconds_left)
+        answer = answers[settlement.job_id]
+        if isinstance(answer, RequestRefused):
+            raise answer
+        return answer
+
+    async def actions(self, *, seconds_left: Callable[[], float]) -> Actions:
+        """Read what workers have published; whoever asks in the same moment shares the answer."""
+        key = object()
+        return (await self._group.write(self._actions, {key: key}, seconds_left=seconds_left))[key]
 
     # ---- on the writer's thread --------------------------------------------------------------------------------
 
@@ -91,6 +117,16 @@ class Writer:
 
     def _write_settlements(self, connection: Connection, settlements: Sequence[Settlement]) -> dict[UUID, Settled]:
         return settle(connection, self.worker, settlements)
+
+    def _write_bringing(
+        self, connection: Connection, settlements: Sequence[Settlement]
+    ) -> dict[UUID, Settled | RequestRefused]:
+        return settle_with(connection, self.worker, settlements, on_accepted=self._on_accepted)
+
+
+def _read_actions(connection: Connection, asked: Sequence[object]) -> dict[object, Actions]:
+    known = published_actions(connection)
+    return dict.fromkeys(asked, known)
 
 
 def _countdown(seconds: float) -> Callable[[], float]:

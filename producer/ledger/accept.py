@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from producer.canonical import differing_paths
 from producer.envelope import Envelope
-from producer.errors import KeyInFlight
+from producer.errors import Conflict, IdempotencyConflict, KeyInFlight
 from producer.ledger.prepared import Prepared
 from producer.ledger.states import CLOSED, WITHOUT_RESULT, State, in_sql
 
@@ -37,7 +37,8 @@ WITH asked AS (
   SELECT * FROM json_to_recordset(:asked) AS a(
     ordinal int, id uuid, tenant text, action text, action_version int, idempotency_key text, key_derived boolean,
     fingerprint text, params text, input text, reasoning text, user_id text, agent_id text, request_id text,
-    traceparent text, queue text, priority smallint, run_at timestamptz, deadline timestamptz, on_closed text)
+    traceparent text, queue text, priority smallint, run_at timestamptz, deadline timestamptz, on_closed text,
+    parent_job_id uuid)
 ), judged AS MATERIALIZED (
   SELECT a.*, coalesce(l.rerun + 1, 0) AS rerun, coalesce(a.run_at, clock_timestamp()) AS due_at,
     l.id AS latest_id, l.state, l.accepted_at, l.same,
@@ -63,8 +64,8 @@ WITH asked AS (
   ON CONFLICT (tenant, action, idempotency_key, rerun) DO NOTHING
   RETURNING id, accepted_at, due_at
 ), decided AS (
-  INSERT INTO decisions (job_id, request_id, agent_id, user_id, action, input, reasoning, params)
-  SELECT id, request_id, agent_id, user_id, action, CAST(input AS json), reasoning, CAST(params AS json)
+  INSERT INTO decisions (job_id, parent_job_id, request_id, agent_id, user_id, action, input, reasoning, params)
+  SELECT id, parent_job_id, request_id, agent_id, user_id, action, CAST(input AS json), reasoning, CAST(params AS json)
   FROM wanted JOIN accepted USING (id)
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, data)
@@ -97,8 +98,8 @@ WITH accepted AS (
   ON CONFLICT (tenant, action, idempotency_key, rerun) DO NOTHING
   RETURNING id, accepted_at, due_at
 ), decided AS (
-  INSERT INTO decisions (job_id, request_id, agent_id, user_id, action, input, reasoning, params)
-  SELECT id, :request_id, :agent_id, :user_id, :action, :input, :reasoning, :params FROM accepted
+  INSERT INTO decisions (job_id, parent_job_id, request_id, agent_id, user_id, action, input, reasoning, params)
+  SELECT id, :parent_job_id, :request_id, :agent_id, :user_id, :action, :input, :reasoning, :params FROM accepted
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, data)
   SELECT id, 1, 'accepted', json_build_object('fingerprint', :fingerprint, 'request_id', :request_id, 'due_at', due_at)
@@ -126,6 +127,7 @@ FROM accepted
     priority="smallint",
     run_at="timestamptz",
     deadline="timestamptz",
+    parent_job_id="uuid",
     rings="boolean",
     patience="double precision",
 )
@@ -212,6 +214,24 @@ def _rows(
         if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:
             raise KeyInFlight from error
         raise
+
+
+def refuse_conflicts(answers: Sequence[Answer], envelopes: Sequence[Envelope]) -> None:
+    """Raise IdempotencyConflict with every conflict of a batch, which the caller takes back as a whole."""
+    refused_too = {answer.job_id for answer in answers if answer.outcome == "created"}
+    found = [
+        Conflict(
+            index,
+            envelope.action,
+            envelope.idempotency_key,
+            None if answer.job_id in refused_too else answer.job_id,
+            answer.paths,
+        )
+        for index, (envelope, answer) in enumerate(zip(envelopes, answers, strict=True))
+        if answer.outcome == "conflict"
+    ]
+    if found:
+        raise IdempotencyConflict(found)
 
 
 def note_replays(connection: Connection, job_ids: Sequence[UUID]) -> None:

@@ -19,7 +19,7 @@ JOB_COLUMNS = """
   j.id, j.tenant, j.action, j.idempotency_key, j.key_derived, j.rerun, j.replays, j.state, j.waiting_for, j.queue,
   j.priority, j.traceparent, j.accepted_at, j.due_at, j.deadline_at, j.attempt, j.crashes, j.fence, j.effect,
   j.lease_owner, j.lease_expires_at, j.cancel_requested_at, j.finished_at,
-  d.request_id, d.agent_id, d.user_id, d.input, d.reasoning, d.params, d.result, d.error, d.latency_ms,
+  d.request_id, d.parent_job_id, d.agent_id, d.user_id, d.input, d.reasoning, d.params, d.result, d.error, d.latency_ms,
   d.tokens_in, d.tokens_out, d.cost_usd, clock_timestamp() - j.accepted_at AS age
 """
 JOBS = f"SELECT {JOB_COLUMNS} FROM jobs j JOIN decisions d ON d.job_id = j.id"
@@ -55,6 +55,7 @@ class JobRecord:
         attempt: Attempts spent; a hold spends none.
         waiting_for: ``retry`` | ``breaker`` | ``rate`` | ``concurrency`` | ``budget`` | ``worker`` (its last one
             vanished, or stopped); None unless the state is ``waiting``.
+        parent_job_id: The job whose action asked for this one; None where a producer did.
         error: ``{"type", "message", "traceback"}`` of the last attempt that failed.
         latency_ms: From the last attempt's intent to its outcome, in milliseconds.
         cost_usd: Sum over the attempts; None where no price is known, which is not zero.
@@ -85,6 +86,7 @@ class JobRecord:
     cancel_requested_at: datetime | None
     finished_at: datetime | None
     request_id: str
+    parent_job_id: UUID | None
     agent_id: str | None
     user_id: str | None
     input: Any

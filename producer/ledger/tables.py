@@ -117,6 +117,7 @@ decisions = Table(
     Column("tokens_in", Bigint),
     Column("tokens_out", Bigint),
     Column("cost_usd", Numeric(18, 9)),
+    Column("parent_job_id", Uuid),  # no foreign key: a job may outlive the one that asked for it
     Index("decisions_by_request", "request_id", "decided_at"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -44,6 +45,7 @@ RECORD = JobRecord(
     cancel_requested_at=None,
     finished_at=NOW,
     request_id="ticket-42",
+    parent_job_id=None,
     agent_id="desk",
     user_id="ann",
     input={"ticket": 42},
@@ -189,3 +191,10 @@ def test_json_has_times_in_iso_8601_and_money_as_text() -> None:
 def test_json_of_anything_else_is_refused() -> None:
     with pytest.raises(TypeError, match="object is not JSON"):
         render.as_json(object())
+
+
+def test_a_follow_up_names_the_decision_that_it_follows() -> None:
+    child = replace(RECORD, id=UUID(int=8), parent_job_id=RECORD.id)
+    assert re.search(r"follows +1\. email\.send", drawn(render.chain("ticket-42", [RECORD, child])))
+    assert re.search(f"follows +job {RECORD.id}", drawn(render.chain("ticket-42", [child])))
+    assert "follows" not in drawn(render.chain("ticket-42", [RECORD]))

@@ -10,7 +10,7 @@ import pytest
 
 from producer.ledger.states import State
 from tasks import EffectClass, Policy
-from tasks._outcomes import Failure, InvalidResult, Outcome, Success
+from tasks._outcomes import Failure, FollowUpsRefused, InvalidResult, Outcome, Success
 from tests.unit.markdown import tables
 from worker.retry import Situation, Verdict, backoff, decide, repeat_seconds
 
@@ -24,6 +24,7 @@ SOON, LATE = 1.0, 1_000.0
 OUTCOMES: dict[str, list[Outcome]] = {
     "result": [Success({"a": 1})],
     "invalid result": [InvalidResult(ERROR)],
+    "refused follow-ups": [FollowUpsRefused(ERROR)],
     "failure": [Failure("none", "retry", None, ERROR), Failure("unknown", "retry", None, ERROR)],
     "refusal": [Failure("none", "refuse", None, ERROR), Failure("unknown", "refuse", None, ERROR)],
     "hold": [Failure("none", "hold", None, ERROR), Failure("unknown", "hold", None, ERROR)],
@@ -42,7 +43,10 @@ class Case:
     @property
     def in_doubt(self) -> bool:
         """As the page defines it."""
-        unknown = isinstance(self.outcome, InvalidResult) or getattr(self.outcome, "effect", "none") == "unknown"
+        unknown = (
+            isinstance(self.outcome, InvalidResult | FollowUpsRefused)
+            or getattr(self.outcome, "effect", "none") == "unknown"
+        )
         return self.situation.effect != "pure" and (self.situation.maybe_happened or unknown)
 
     @property

@@ -1,0 +1,107 @@
+"""Settling attempts that bring something along: their follow-ups are accepted in the transaction of their outcome.
+
+The outcome goes first. Only where it is this attempt's to write is the rest written; and where the rest is refused, the
+outcome is taken back with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from uuid import UUID
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from producer.envelope import Envelope
+from producer.errors import KeyInFlight, RequestRefused
+from producer.ledger.accept import accept, refuse_conflicts
+from worker.attempt import Settlement
+from worker.statements import Settled, settle
+
+# Follow-ups in one transaction: what it has locked, others wait for, as does whatever else this process writes.
+PORTION = 1_000
+
+OnAccepted = Callable[[Iterable[Envelope]], None]
+
+
+def settle_with(
+    connection: Connection, worker: str, settlements: Sequence[Settlement], *, on_accepted: OnAccepted
+) -> dict[UUID, Settled | RequestRefused]:
+    """Settle attempts with what they bring, many in one transaction; where one is refused, each in its own.
+
+    Args:
+        connection: In autocommit.
+        worker: Named in the events.
+        settlements: Of one job each.
+        on_accepted: Told, after the commit, which follow-ups are new and due. A crash before that leaves them to the
+            relay.
+
+    Returns:
+        As `settle`; or, where what an attempt brings is refused, why: nothing of that attempt was written then.
+    """
+    answers: dict[UUID, Settled | RequestRefused] = {}
+    portions = list(_portions(settlements))
+    while portions:
+        portion = portions.pop(0)
+        try:
+            with _transaction(connection):
+                written, accepted = _write(connection, worker, portion)
+        except RequestRefused as error:
+            if len(portion) == 1:
+                answers[portion[0].job_id] = error
+            else:
+                portions[:0] = [[settlement] for settlement in portion]
+        else:
+            answers |= written
+            on_accepted(accepted)
+    return answers
+
+
+def _portions(settlements: Sequence[Settlement]) -> Iterator[list[Settlement]]:
+    """Split settlements so that no transaction has to accept much more than `PORTION` jobs."""
+    portion: list[Settlement] = []
+    for settlement in settlements:
+        if portion and sum(len(each.follow_ups) for each in portion) + len(settlement.follow_ups) > PORTION:
+            yield portion
+            portion = []
+        portion.append(settlement)
+    yield portion
+
+
+def _write(
+    connection: Connection, worker: str, settlements: Sequence[Settlement]
+) -> tuple[dict[UUID, Settled | RequestRefused], list[Envelope]]:
+    """Write the outcomes, and what those that are settled bring; return the answers and the follow-ups to ring for.
+
+    Raises:
+        RequestRefused: If something that they bring cannot be accepted.
+    """
+    settled = settle(connection, worker, settlements, prepared=False)
+    envelopes = [e for s in settlements if settled.get(s.job_id) == "settled" for e in s.follow_ups]
+    accepted = _accept(connection, envelopes) if envelopes else []
+    return dict(settled), accepted
+
+
+def _accept(connection: Connection, envelopes: Sequence[Envelope]) -> list[Envelope]:
+    try:
+        answers = accept(connection, envelopes, rings=True)
+    except KeyInFlight as error:
+        if isinstance(error.__cause__, OperationalError):  # the group commit tries again, as for any locked row
+            raise error.__cause__ from None
+        raise
+    refuse_conflicts(answers, envelopes)
+    return [envelope for envelope, answer in zip(envelopes, answers, strict=True) if answer.due]
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    """Make one transaction of a block, on a connection in autocommit."""
+    connection.exec_driver_sql("BEGIN")
+    try:
+        yield
+    except BaseException:
+        with suppress(SQLAlchemyError):  # the connection is gone, and the transaction with it
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
