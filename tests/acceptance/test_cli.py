@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from producer import Settings, State
 from producer.ledger.engine import open_engine
+from producer.ledger.revision import REVISION
 from tests.houses import ROOT, House, worker_environment
 
 BIN = Path(sys.executable).parent
@@ -252,7 +253,7 @@ def test_actions_are_published_without_starting_a_worker(settings: Settings) -> 
 
 def test_migrating_names_both_revisions_and_going_back_asks_first(settings: Settings, empty_url: str) -> None:
     there = run(settings, "surefoot", "migrate", SUREFOOT_DATABASE_URL=empty_url)
-    assert "schema empty → 0001" in there.stdout
+    assert f"schema empty → {REVISION}" in there.stdout
     asked = run(settings, "surefoot", "migrate", "--to", "base", stdin="n\n", SUREFOOT_DATABASE_URL=empty_url)
     assert asked.returncode == 1
     back = run(settings, "surefoot", "migrate", "--to", "base", "--yes", SUREFOOT_DATABASE_URL=empty_url)
