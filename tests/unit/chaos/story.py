@@ -1,0 +1,338 @@
+"""Builds the evidence of a run as a story: each call is something that happened, a tenth of a second after the last.
+
+What a method writes is what the code writes at that step: the row, the decision and the event. A test that wants a lie
+tells the truth first and then changes it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from producer.ledger import tables
+from producer.ledger.states import CLOSED, State
+from tests.chaos.evidence import (
+    ActionFacts,
+    Baseline,
+    Call,
+    Effect,
+    EffectLine,
+    Evidence,
+    Fault,
+    LogLine,
+    Phase,
+    ProcessesLeft,
+    RedisLeft,
+    Run,
+    digest,
+)
+from tests.chaos.ledger_rows import Ledger, Snapshot
+
+STEP = 0.1
+LEASE_SECONDS = 5.0
+BEGAN = 1_000_000.0
+ANSWER = {"ok": True}
+ACTIONS = {
+    f"chaos.{effect}": ActionFacts(
+        effect=effect, max_retries=3, key_ttl=600.0 if effect == "keyed" else None, retry_backoff_max=4.0
+    )
+    for effect in ("pure", "idempotent", "keyed", "verifiable", "unsafe")
+}
+KINDS = {"retry": "attempt_failed", "rate": "held", "concurrency": "held", "worker": "returned"}
+
+
+class Story:
+    """A run as it happens; `evidence` is what it leaves."""
+
+    def __init__(self, *must_judge: str, expect_faults: bool = True) -> None:
+        self.now = BEGAN
+        self.must_judge = must_judge
+        self.expect_faults = expect_faults
+        self.jobs: list[JobStory] = []
+        self.history: list[Call] = []
+        self.effects: list[EffectLine] = []
+        self.faults: list[Fault] = []
+        self.logs: list[LogLine] = []
+        self.queues = {"actions": 0}
+        self.unacked = 0
+        self.keys: dict[str, tuple[str, ...]] = {"set": ("_kombu.binding.actions",)}
+        self.left = ProcessesLeft(processes=(), postgres_connections=3, redis_clients=1)
+        self.torn: dict[str, int] = {}
+        self.second: Snapshot | None = None
+        self.calls = 0
+
+    def tick(self, seconds: float = STEP) -> float:
+        self.now = round(self.now + seconds, 6)
+        return self.now
+
+    def asked(self, action: str, key: str, *, fingerprint: str | None = None) -> int:
+        """A request leaves; its number tells it from others."""
+        self.calls += 1
+        self._said("invoke", self.calls, action, key, fingerprint=fingerprint)
+        return self.calls
+
+    def answered(self, call: int, job: JobStory, outcome: Literal["created", "replayed"] = "created") -> None:
+        row = job.row
+        self._said("ok", call, row["action"], row["idempotency_key"], job_id=job.id, outcome=outcome)
+
+    def unanswered(self, call: int, action: str, key: str) -> None:
+        self._said("info", call, action, key, error="LedgerUnavailable: no answer")
+
+    def refused(self, call: int, action: str, key: str) -> None:
+        self._said("fail", call, action, key, error="InvalidRequest: params.x is missing")
+
+    def accepted(self, action: str = "chaos.keyed", key: str | None = None) -> JobStory:
+        """A request is made, accepted and answered."""
+        key = key or f"key-{len(self.jobs) + 1}"
+        call = self.asked(action, key)
+        job = JobStory(self, action, key)
+        self.answered(call, job)
+        return job
+
+    def fault(self, fault: str, target: str = "w1", phase: Literal["begin", "end"] = "begin") -> None:
+        line = len(self.faults) + 1
+        at = self.tick()
+        self.faults.append(Fault(at=at, fault=fault, phase=phase, target=target, point=None, pid=1, line=line))
+
+    def logged(self, event: str, **fields: Any) -> None:
+        line = LogLine(file="logs/w1.log", line=len(self.logs) + 1, event=event, fields={"event": event, **fields})
+        self.logs.append(line)
+
+    def evidence(self) -> Evidence:
+        ended = self.tick()
+        run = Run(
+            kind="cell",
+            name="a story",
+            began=BEGAN,
+            ended=ended,
+            lease_seconds=LEASE_SECONDS,
+            sweep_seconds=1.0,
+            crash_cap=3,
+            must_judge=self.must_judge,
+            actions=ACTIONS,
+            baseline=Baseline(postgres_connections=3, redis_clients=1),
+            expect_faults=self.expect_faults,
+        )
+        first = self._snapshot()
+        return Evidence(
+            run=run,
+            history=tuple(self.history),
+            effects=tuple(self.effects),
+            faults=tuple(self.faults),
+            ledger=Ledger(first, self.second or first),
+            redis=RedisLeft(queues=self.queues, unacked=self.unacked, keys=self.keys),
+            processes=self.left,
+            logs=tuple(self.logs),
+            torn=self.torn,
+        )
+
+    def _snapshot(self) -> Snapshot:
+        rows = {
+            "jobs": [job.row for job in self.jobs],
+            "decisions": [job.decision for job in self.jobs],
+            "events": [event for job in self.jobs for event in job.events],
+        }
+        return Snapshot.of({"at": self.now, **rows}, "first")
+
+    def _said(self, op: Any, call: int, action: str, key: str, **more: Any) -> None:
+        given = {"job_id": None, "outcome": None, "fingerprint": None, "error": None} | more
+        line = len(self.history) + 1
+        at = self.tick()
+        self.history.append(Call(at=at, process="p1", op=op, call=call, action=action, key=key, line=line, **given))
+
+
+class JobStory:
+    """A job's way: its row, its decision and its events, as the statements of each step leave them."""
+
+    def __init__(self, story: Story, action: str, key: str, parent: JobStory | None = None) -> None:
+        """It is accepted."""
+        self.story = story
+        self.id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{action}/{key}/{len(story.jobs)}"))
+        self.effect: Effect = ACTIONS[action].effect
+        self.params = {"n": len(story.jobs)}
+        fingerprint = digest({"params": self.params})
+        now = story.tick()
+        self.row: dict[str, Any] = dict.fromkeys(tables.jobs.columns.keys()) | {
+            "id": self.id,
+            "tenant": "default",
+            "action": action,
+            "action_version": 1,
+            "idempotency_key": key,
+            "key_derived": False,
+            "rerun": 0,
+            "fingerprint": fingerprint,
+            "replays": 0,
+            "state": "queued",
+            "queue": "actions",
+            "priority": 5,
+            "traceparent": "",
+            "accepted_at": now,
+            "due_at": now,
+            "ring_at": now,
+            "attempt": 0,
+            "crashes": 0,
+            "fence": 0,
+            "maybe_happened": False,
+            "last_seq": 0,
+        }
+        self.decision: dict[str, Any] = dict.fromkeys(tables.decisions.columns.keys()) | {
+            "job_id": self.id,
+            "parent_job_id": None if parent is None else parent.id,
+            "request_id": "r",
+            "action": action,
+            "params": self.params,
+            "decided_at": now,
+        }
+        self.events: list[dict[str, Any]] = []
+        self.noted("accepted", data={"fingerprint": fingerprint, "request_id": "r", "due_at": "…"})
+        story.jobs.append(self)
+
+    def noted(
+        self,
+        kind: str,
+        *,
+        fence: int | None = None,
+        worker: str | None = None,
+        attempt: int | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> JobStory:
+        """An event is added, and nothing else."""
+        self.row["last_seq"] += 1
+        self.events.append(
+            {
+                "job_id": self.id,
+                "seq": self.row["last_seq"],
+                "at": self.story.now,
+                "kind": kind,
+                "attempt": attempt,
+                "fence": fence,
+                "worker": worker,
+                "data": None if data is None else dict(data),
+            }
+        )
+        return self
+
+    def claimed(self, worker: str = "w1") -> JobStory:
+        now = self.story.tick()
+        fence = self.row["fence"] + 1
+        self._moved(State.CLAIMED, fence=fence, lease_owner=worker, lease_expires_at=now + LEASE_SECONDS)
+        return self.noted("claimed", fence=fence, worker=worker, attempt=self.row["attempt"] + 1)
+
+    def intended(self) -> JobStory:
+        now = self.story.tick()
+        self._moved(
+            State.RUNNING, attempt=self.row["attempt"] + 1, effect=self.effect, lease_expires_at=now + LEASE_SECONDS
+        )
+        data = {"effect": self.effect, "downstream_key": f"{self.id}:0", "timeout": 60.0}
+        return self._noted_by_owner("intended", data)
+
+    def requested(self, *phases: Phase, attempt: int | None = None, key: str | None = None) -> JobStory:
+        """The effect server hears of it; by default it applies the effect and answers."""
+        arrival = 1 + max((line.arrival for line in self.story.effects), default=0)
+        for phase in ("arrived", *(phases or ("applied", "answered"))):
+            self.story.effects.append(
+                EffectLine(
+                    at=self.story.tick(0.01),
+                    arrival=arrival,
+                    phase=phase,
+                    mode=self.effect,
+                    action=self.row["action"],
+                    ref=self.id,
+                    key=key or (f"{self.id}:0" if self.effect == "keyed" else None),
+                    attempt=attempt or self.row["attempt"],
+                    body_hash=digest(self.params),
+                    result_hash=digest(ANSWER) if phase == "answered" else None,
+                    token=None,
+                    line=len(self.story.effects) + 1,
+                )
+            )
+        return self
+
+    def settled(self, becomes: State = State.SUCCEEDED, *, maybe_happened: bool = False) -> JobStory:
+        """The attempt ends the job, or leaves it in doubt."""
+        now = self.story.tick()
+        self._noted_by_owner(becomes, {"why": "as told"})
+        finished = now if becomes in CLOSED else None
+        self._moved(
+            becomes, lease_owner=None, lease_expires_at=None, finished_at=finished, maybe_happened=maybe_happened
+        )
+        self.decision["result"] = dict(ANSWER) if becomes is State.SUCCEEDED else None
+        return self
+
+    def parked(self, waiting_for: str = "retry", *, delay: float = 0.2, maybe_happened: bool = False) -> JobStory:
+        """The attempt ends, and the job waits."""
+        now = self.story.tick()
+        unspent = 0 if waiting_for == "retry" or self.row["state"] == State.CLAIMED else 1
+        self._noted_by_owner(KINDS[waiting_for], {"why": "as told", "delay": delay, "waiting_for": waiting_for})
+        self._moved(
+            State.WAITING,
+            waiting_for=waiting_for,
+            due_at=now + delay,
+            attempt=self.row["attempt"] - unspent,
+            lease_owner=None,
+            lease_expires_at=None,
+            maybe_happened=maybe_happened,
+        )
+        self.story.tick(delay)
+        return self
+
+    def rescued(self, to: State = State.WAITING, *, worker: str = "w2", after: float = LEASE_SECONDS) -> JobStory:
+        """Its lease runs out, and somebody takes it over."""
+        now = self.story.tick(after + STEP)
+        row = self.row
+        doubtful = row["maybe_happened"] or (row["state"] == State.RUNNING and row["effect"] != "pure")
+        data = {"from": str(row["state"]), "to": str(to), "silent": row["lease_owner"], "crashes": row["crashes"] + 1}
+        self._moved(
+            to,
+            waiting_for="worker" if to is State.WAITING else None,
+            fence=row["fence"] + 1,
+            crashes=row["crashes"] + 1,
+            maybe_happened=doubtful,
+            lease_owner=None,
+            lease_expires_at=None,
+            due_at=now,
+            finished_at=now if to in CLOSED else None,
+        )
+        return self.noted("rescued", fence=row["fence"], worker=worker, attempt=row["attempt"], data=data)
+
+    def late(self, fence: int, *, worker: str = "w1", attempt: int = 1) -> JobStory:
+        """A worker that lost the job brings its result after all."""
+        self.story.tick()
+        return self.noted("late_result", fence=fence, worker=worker, attempt=attempt, data={"would_be": "succeeded"})
+
+    def cancelled(self) -> JobStory:
+        """It is cancelled where nobody owns it."""
+        now = self.story.tick()
+        becomes = State.IN_DOUBT if self.row["maybe_happened"] else State.CANCELLED
+        finished = now if becomes is State.CANCELLED else None
+        self._moved(becomes, cancel_requested_at=now, finished_at=finished)
+        return self.noted(becomes, data={"reason": None})
+
+    def resolved(self, verdict: str, to: State, *, kind: str = "resolved") -> JobStory:
+        """Somebody, or the action's own look, says what became of it."""
+        now = self.story.tick()
+        again = to is State.WAITING
+        row = self.row
+        self._moved(
+            to,
+            fence=row["fence"] + 1,
+            waiting_for="retry" if again else None,
+            due_at=now,
+            maybe_happened=row["maybe_happened"] and not again,
+            crashes=0 if again else row["crashes"],
+            finished_at=now if to in CLOSED else None,
+        )
+        if to is State.SUCCEEDED:
+            self.decision["result"] = dict(ANSWER)
+        data = {"verdict": verdict, "to": str(to), "reason": "the books say so", "by": "ada"}
+        return self.noted(kind, fence=row["fence"], data=data)
+
+    def _moved(self, state: State, **columns: Any) -> None:
+        self.row |= {"state": str(state), "waiting_for": None} | columns
+
+    def _noted_by_owner(self, kind: str, data: Mapping[str, Any]) -> JobStory:
+        row = self.row
+        return self.noted(
+            str(kind), fence=row["fence"], worker=row["lease_owner"], attempt=max(1, row["attempt"]), data=data
+        )
