@@ -38,6 +38,8 @@ from worker.statements import Wanted
 from worker.timer import RingTimer
 from worker.writer import Writer
 
+LEASE_OVER = "its lease was over before its effect"
+
 T = TypeVar("T")
 
 
@@ -168,10 +170,15 @@ class Runner:
         return None
 
     async def perform(self, performance: Performance) -> Any:
-        """Step 5: call the action, within its deadline. Returns what it returned, or a `Failure`."""
+        """Step 5: call the action, within its deadline. Returns what it returned, or a `Failure`.
+
+        A process that stood still since its intent may find its lease over, and the job with another worker.
+        """
         spec, policy = performance.spec, performance.spec.policy
         if (reason := _reason()) is not None:
             return cut_off_failure(reason, effect="none")
+        if self.leases.seconds_left(*performance.attempt.lease) <= 0:
+            return cut_off_failure(LEASE_OVER, effect="none")
         _name_task(f"{spec.name} {performance.attempt.job_id}")
         try:
             left = performance.context.seconds_left
@@ -249,9 +256,9 @@ class Runner:
 
 
 def cut_off_failure(reason: str, *, effect: Effect) -> Failure:
-    """Say what an attempt that was cut off means; one that the worker had to stop for does not count."""
+    """Say what an attempt that was cut off means; one that its worker could not go on with does not count."""
     error = {"type": "CutOff", "message": f"the attempt was cut off: {reason}", "traceback": ""}
-    return Failure(effect, "return" if reason == "stopping" else "retry", None, error)
+    return Failure(effect, "return" if reason in ("stopping", LEASE_OVER) else "retry", None, error)
 
 
 def _reason() -> str | None:
