@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test bench check lint types imports setup lock clean
+.PHONY: demo test bench crashes check lint types imports setup lock clean
 
 demo: setup            ## the support desk: real servers, a real worker, injected faults
 	@$(BIN)/surefoot-worker demo $(ARGS)
@@ -15,6 +15,9 @@ test: setup            ## the whole suite, on real servers
 
 bench: setup           ## every figure in docs/benchmarks.md, beside bare Celery in the same run
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+crashes: setup         ## a death at every point of a job's way, for every effect class, judged by the checker
+	@$(BIN)/python -m tests.chaos.crashes $(ARGS)
 
 check: lint types imports
 

@@ -1,0 +1,74 @@
+"""The actions of the chaos tests: one for each effect class, each with one request to the effect server."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import httpx
+from pydantic import BaseModel
+
+from producer.canonical import canonical_json
+from tasks import Context, Retry, Unknown, action
+
+WORLD = "CHAOS_WORLD"
+TIMEOUT_SECONDS = 30.0
+# Long enough for a death to fall into it.
+WAIT_SECONDS = 1.0
+BACKOFF: dict[str, Any] = {"max_retries": 3, "retry_backoff": 0.3, "retry_jitter": False, "timeout": TIMEOUT_SECONDS}
+
+
+class Receipt(BaseModel):
+    """What the effect server answers."""
+
+    receipt: str
+
+
+@action("chaos.pure", effect="pure", **BACKOFF)
+async def pure(run: str, wait: bool, ctx: Context) -> Receipt:  # noqa: FBT001  actions get their params by name
+    """Read something."""
+    return await _ask("pure", run, wait, ctx)
+
+
+@action("chaos.idempotent", effect="idempotent", **BACKOFF)
+async def idempotent(run: str, wait: bool, ctx: Context) -> Receipt:  # noqa: FBT001  as above
+    """Put a state."""
+    return await _ask("idempotent", run, wait, ctx)
+
+
+@action("chaos.keyed", effect="keyed", key_ttl=3600.0, **BACKOFF)
+async def keyed(run: str, wait: bool, ctx: Context) -> Receipt:  # noqa: FBT001  as above
+    """Do what is done once for each key."""
+    return await _ask("keyed", run, wait, ctx)
+
+
+@action("chaos.verifiable", effect="verifiable", **BACKOFF)
+async def verifiable(run: str, wait: bool, ctx: Context) -> Receipt:  # noqa: FBT001  as above
+    """Do what can be looked up."""
+    return await _ask("verifiable", run, wait, ctx)
+
+
+@action("chaos.unsafe", effect="unsafe", **BACKOFF)
+async def unsafe(run: str, wait: bool, ctx: Context) -> Receipt:  # noqa: FBT001  as above
+    """Do what nobody can take back or look up."""
+    return await _ask("unsafe", run, wait, ctx)
+
+
+async def _ask(mode: str, run: str, wait: bool, ctx: Context) -> Receipt:  # noqa: FBT001  as above
+    if wait and ctx.attempt == 1:
+        raise Retry("not yet", after=WAIT_SECONDS)
+    headers = {"X-Ref": str(ctx.job_id), "X-Attempt": str(ctx.attempt), "X-Token": str(os.getpid())}
+    if mode == "keyed":
+        headers["Idempotency-Key"] = ctx.downstream_key()
+    body = canonical_json({"run": run, "wait": wait}, where="params")
+    try:
+        # A client of its own: what one cell leaves behind must not meet the next one's request.
+        async with httpx.AsyncClient(timeout=ctx.seconds_left) as client:
+            url = f"{os.environ[WORLD]}/{run}/{mode}/{ctx.action}"
+            answer = await client.post(url, content=body, headers=headers)
+            answer.raise_for_status()
+    except httpx.ConnectError as error:
+        raise Retry(str(error)) from error
+    except httpx.HTTPError as error:
+        raise Unknown(f"no answer: {error!r}") from error
+    return Receipt.model_validate_json(answer.content)

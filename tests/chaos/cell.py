@@ -1,0 +1,246 @@
+"""One cell of the crash matrix: one job, of one effect class, and a death at one point of its way."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from subprocess import TimeoutExpired
+from typing import Any
+
+from sqlalchemy import text
+
+from producer.ledger.states import State
+from tests.chaos.deaths import Death, Scene, die
+from tests.chaos.evidence import Effect
+from tests.chaos.expectations import at_rest
+from tests.chaos.lane import Crew, Lane
+from tests.chaos.patience import NotReached, until
+from tests.chaos.points import Point
+from tests.chaos.processes import Asker, Member, Worker
+from tests.chaos.switchboard import Parked
+
+REACH_SECONDS = 20.0
+# A ring that got lost is repeated after five seconds; a worker that must start first takes a few more.
+DRAIN_SECONDS = 30.0
+JOB = text("SELECT id, state, fence, lease_owner FROM jobs WHERE tenant = :run")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A point, an effect class and a death; and the defect that the workers have, where the matrix itself is tested."""
+
+    point: Point
+    effect: Effect
+    death: Death
+    mutant: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Also the name of its evidence's folder, its tenant, and its part of the effect server."""
+        name = f"{self.point.name}-{self.effect}-{self.death}"
+        return name if self.mutant is None else f"{self.mutant}-{name}"
+
+    @property
+    def crew(self) -> Crew:
+        """Who plays it. Where a whole group dies, there is more than one process in it."""
+        return Crew(self.death == "group_kill", self.mutant)
+
+    @property
+    def action(self) -> str:
+        return f"chaos.{self.effect}"
+
+
+@dataclass(slots=True)
+class Play:
+    """One cell being played in a lane.
+
+    Attributes:
+        began: Before anything happened in it, UTC seconds; as `died_at`.
+        job_id: Known once it is accepted.
+        calls: How often it was asked for.
+        died_at: When the last death began.
+        unrest: What still moved when the evidence was taken.
+    """
+
+    cell: Cell
+    lane: Lane
+    folder: Path
+    began: float
+    job_id: str | None = None
+    calls: int = 0
+    died_at: float = 0.0
+    unrest: str | None = None
+
+    def run(self) -> None:
+        """Ask, have somebody die, and wait until nothing moves any more.
+
+        Raises:
+            NotReached: If the death could not be brought about; the cell says nothing.
+        """
+        point, lane = self.cell.point, self.lane
+        lane.world.plan(self.cell.name, hold=point.hold, drop=point.drops)
+        if point.dies == "asker":
+            victim: Member = self._kill_the_asker_there()
+        else:
+            victim = self._kill_a_worker_there()
+        self._ask_again_if_unanswered()
+        self._drain(victim)
+
+    # ---- up to the death ---------------------------------------------------------------------------------------
+
+    def _kill_the_asker_there(self) -> Member:
+        victim = self.lane.asker
+        self.lane.switchboard.arm(self.cell.point.name, [victim.pid])
+        self._ask(victim)
+        self.lane.switchboard.until_parked(lambda parked: parked.line.root == victim.pid, seconds=REACH_SECONDS)
+        self._die(victim)
+        return victim
+
+    def _kill_a_worker_there(self) -> Member:
+        point, lane = self.cell.point, self.lane
+        armed = point.name if point.parks and point.dies == "worker" else None
+        lane.switchboard.arm(armed, lane.roots)
+        self._ask(lane.asker)
+        self.job_id = self._answer(lane.asker)
+        victim = self._there()
+        if point.dies == "rescuer":
+            victim = self._rescuer_of(victim)
+        elif point.name == "stop.draining":
+            victim.process.send_signal(signal.SIGTERM)
+            until(partial(victim.said, "worker.stopping"), seconds=REACH_SECONDS, what="the stop")
+        self._die(victim)
+        return victim
+
+    def _there(self) -> Worker:
+        """Wait until the point is reached, and return whose worker is there; the others are not armed any more."""
+        point, lane = self.cell.point, self.lane
+        if point.waits and not point.parks:
+            return self._worker_that_waits()
+        if point.hold is not None:
+            there = lane.worker_of(lane.world.held(self.cell.name, REACH_SECONDS))
+        if point.hold is None or (point.parks and point.dies == "worker"):
+            parked = lane.switchboard.until_parked(self._is_ours, seconds=REACH_SECONDS)
+            there = lane.worker_of(parked.line.pid)
+        lane.switchboard.arm(None, [root for root in lane.roots if root != there.pid])
+        return there
+
+    def _worker_that_waits(self) -> Worker:
+        until(lambda: self.job().state == State.WAITING, seconds=REACH_SECONDS, what="the wait")
+        with self.lane.engine.connect() as connection:
+            last = "SELECT worker FROM events WHERE job_id = :job AND worker IS NOT NULL ORDER BY seq DESC LIMIT 1"
+            worker = connection.execute(text(last), {"job": self.job_id}).scalar_one()
+        return self.lane.worker_of(int(worker.rpartition(":")[2]))
+
+    def _rescuer_of(self, first: Worker) -> Worker:
+        """Kill the worker that has the job, and return the one that is about to take it over."""
+        lane = self.lane
+        rescuer = next(worker for worker in lane.workers if worker is not first)
+        lane.switchboard.arm(self.cell.point.name, [rescuer.pid])
+        scene = self._scene(first)
+        scene.note("group_kill", "begin", first)
+        first.end()
+        lane.switchboard.until_parked(lambda parked: parked.line.root == rescuer.pid, seconds=REACH_SECONDS)
+        lane.replace()
+        return rescuer
+
+    def _is_ours(self, parked: Parked) -> bool:
+        return parked.jobs is None or self.job_id in parked.jobs
+
+    # ---- the death, and after it -------------------------------------------------------------------------------
+
+    def _die(self, victim: Member) -> None:
+        scene = self._scene(victim)
+        self.died_at = time.time()
+        die(self.cell.death, victim, scene)
+
+    def _scene(self, victim: Member) -> Scene:
+        before = self.job()
+        leased = before is not None and before.lease_owner is not None
+
+        def let_go() -> None:
+            self.lane.world.release(self.cell.name)
+            roots = [member.pid for member in self.lane.members if member.lives]
+            self.lane.switchboard.arm(None, roots, answered=not victim.stopped)
+
+        def taken_over() -> bool:
+            return not leased or isinstance(victim, Asker) or self.job().fence != before.fence or self._is_at_rest()
+
+        return Scene(self.lane, self.folder, self.cell.point.name, let_go, taken_over)
+
+    def _ask(self, asker: Asker) -> None:
+        self.calls += 1
+        asker.order(
+            {
+                "folder": str(self.folder),
+                "call": self.calls,
+                "action": self.cell.action,
+                "key": self.cell.name,
+                "params": {"run": self.cell.name, "wait": self.cell.point.waits},
+                "tenant": self.cell.name,
+                "within": self.cell.point.asks_within,
+            }
+        )
+
+    def _answer(self, asker: Asker) -> str | None:
+        answer = asker.answer(REACH_SECONDS)
+        job_id: str | None = answer["job_id"]
+        return job_id
+
+    def _ask_again_if_unanswered(self) -> None:
+        """Do as a service does that was not answered: ask anew, with the same key."""
+        lane = self.lane
+        while self.job_id is None:
+            if lane.asker.lives and self.calls == 1 and self.cell.death not in ("sigkill", "group_kill"):
+                self.job_id = self._answer(lane.asker)
+            if self.job_id is None:
+                lane.replace()
+                lane.connected(lane.asker)
+                self._ask(lane.asker)
+                self.job_id = self._answer(lane.asker)
+            if self.calls > 3:
+                raise NotReached("asked three times, and not answered")
+
+    def _drain(self, victim: Member) -> None:
+        """Wait until nothing moves: the job is at rest, its requests are answered, and its workers idle.
+
+        Where that takes too long, the evidence is taken all the same, for the checker to judge.
+        """
+        try:
+            until(self._is_at_rest, seconds=DRAIN_SECONDS, what="the end of the job")
+            until(self._is_answered, seconds=DRAIN_SECONDS, what="the end of the requests")
+            if self.cell.point.name == "stop.draining" and victim.lives:
+                victim.process.wait(DRAIN_SECONDS)
+            alive = [worker.pid for worker in self.lane.workers if worker.lives]
+            until(lambda: self.lane.switchboard.busy(alive) == 0, seconds=DRAIN_SECONDS, what="the end of the attempts")
+            until(self._is_silent, seconds=DRAIN_SECONDS, what="the end of the rings")
+        except (NotReached, TimeoutExpired) as error:
+            self.unrest = str(error)
+
+    def _is_answered(self) -> bool:
+        return self.lane.world.open_requests(self.cell.name) == 0
+
+    def _is_silent(self) -> bool:
+        with self.lane.redis() as client:
+            return not any(client.llen(key) for key in client.scan_iter("actions*", _type="list"))
+
+    def job(self) -> Any:
+        """Return the job's row; None before it is accepted."""
+        with self.lane.engine.connect() as connection:
+            return connection.execute(JOB, {"run": self.cell.name}).one_or_none()
+
+    def recovery(self) -> float | None:
+        """Return the seconds from the last death until the job came to rest; None where it has not."""
+        if not self._is_at_rest():
+            return None
+        last = text("SELECT max(at) FROM events WHERE job_id = :job AND kind <> 'late_result'")
+        with self.lane.engine.connect() as connection:
+            moved: datetime = connection.execute(last, {"job": self.job().id}).scalar_one()
+        return max(0.0, moved.timestamp() - self.died_at)
+
+    def _is_at_rest(self) -> bool:
+        job = self.job()
+        return job is not None and State(job.state) in at_rest(self.cell.effect)

@@ -1,0 +1,116 @@
+"""What the world outside keeps: which effects it applied, and a line for everything it did, on the disk first.
+
+One `Books` a run. It knows nothing of HTTP, of jobs or of Surefoot's ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from producer.canonical import canonical_json
+from tests.chaos.evidence import Effect, EffectLine, Phase, digest
+from tests.chaos.evidence_folder import Appender
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request as it arrived.
+
+    Attributes:
+        ref: The job's id.
+        key: The downstream key; None where the action hands over none.
+        attempt: As the request named it.
+        token: The process that asks.
+        body: The job's params.
+    """
+
+    mode: Effect
+    action: str
+    ref: str
+    key: str | None
+    attempt: int | None
+    token: str | None
+    body: Any
+
+
+class Books:
+    """The books of one run, written by many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the run's `effects.jsonl`."""
+        self._lines = Appender(folder, EffectLine)
+        self._lock = threading.Lock()
+        self._arrivals = 0
+        self._by_key: dict[str, Mapping[str, Any]] = {}
+        self._by_ref: dict[str, list[Mapping[str, Any]]] = {}
+
+    def arrive(self, asked: Asked) -> int:
+        """Note that a request is here; return its number."""
+        with self._lock:
+            self._arrivals += 1
+            arrival = self._arrivals
+            self._note(arrival, "arrived", asked)
+            return arrival
+
+    def apply(self, arrival: int, asked: Asked) -> Mapping[str, Any]:
+        """Do what is asked, in the way of its mode, and return the answer.
+
+        ``pure`` changes nothing; ``idempotent`` sets a state; ``keyed`` drops the repeats of a key; ``verifiable`` and
+        ``unsafe`` do it each time.
+        """
+        with self._lock:
+            known = self._by_key.get(asked.key or "") if asked.mode == "keyed" else None
+            if known is not None:
+                self._note(arrival, "deduped", asked, known)
+                return known
+            answer = _answer(asked, arrival)
+            if asked.mode == "pure":
+                return answer
+            if asked.mode == "keyed":
+                self._by_key[asked.key or ""] = answer
+            self._by_ref.setdefault(asked.ref, []).append(answer)
+            self._note(arrival, "applied", asked, answer)
+            return answer
+
+    def look_up(self, arrival: int, asked: Asked) -> Mapping[str, Any]:
+        """Say with authority whether the effect of `asked.ref` has happened, and what it brought."""
+        with self._lock:
+            applied = self._by_ref.get(asked.ref, [])
+            answer = {"happened": bool(applied), "result": applied[0] if applied else None}
+            self._note(arrival, "looked_up", asked, answer)
+            return answer
+
+    def end(self, arrival: int, asked: Asked, answer: Mapping[str, Any], *, dropped: bool) -> None:
+        """Note that the answer is about to be given, or never will be."""
+        with self._lock:
+            self._note(arrival, "dropped" if dropped else "answered", asked, answer)
+
+    def _note(self, arrival: int, phase: Phase, asked: Asked, answer: Mapping[str, Any] | None = None) -> None:
+        self._lines.add(
+            EffectLine(
+                at=time.time(),
+                arrival=arrival,
+                phase=phase,
+                mode=asked.mode,
+                action=asked.action,
+                ref=asked.ref,
+                key=asked.key,
+                attempt=asked.attempt,
+                body_hash=digest(asked.body),
+                result_hash=None if answer is None else digest(answer),
+                token=asked.token,
+            )
+        )
+
+
+def _answer(asked: Asked, arrival: int) -> Mapping[str, Any]:
+    """Return a receipt. A second effect has another one, but for those whose repeats change nothing."""
+    what = canonical_json(asked.body, where="body")
+    which = str(arrival) if asked.mode in ("verifiable", "unsafe") else asked.key or asked.ref
+    return {"receipt": hashlib.sha256(f"{asked.mode}:{which}:{what}".encode()).hexdigest()}

@@ -1,0 +1,56 @@
+"""What a cell came to: the checker's verdict on its evidence, and whether its death excuses the doubt that it left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from producer.ledger.states import State
+from tests.chaos.cell import Cell, Play
+from tests.chaos.expectations import ends
+
+Verdict = Literal["held", "broken", "inconclusive"]
+
+
+@dataclass(slots=True)
+class Judged:
+    """One cell's result.
+
+    Attributes:
+        why: Why it did not hold, line by line; each begins with the invariant, or with ``end``.
+        state: In which the job ended; None where it is not there.
+        recovery: Seconds from the last death until the job's last move; None where it did not come to rest.
+        took: Seconds that the cell took in all.
+    """
+
+    cell: Cell
+    folder: Path
+    verdict: Verdict
+    why: tuple[str, ...] = ()
+    state: str | None = None
+    recovery: float | None = None
+    took: float = 0.0
+
+    def breaks(self, invariant: str) -> bool:
+        """Whether a finding of this invariant is among the reasons."""
+        return self.verdict == "broken" and any(line.startswith(f"{invariant} ") for line in self.why)
+
+
+def judge(play: Play) -> Judged:
+    """Judge a cell whose evidence is complete."""
+    job = play.job()
+    state = None if job is None else State(job.state)
+    why: list[str] = []
+    if state not in ends(play.cell):
+        expected = " or ".join(sorted(ends(play.cell)))
+        why.append(f"end is {state}, not {expected}")
+    if play.unrest is not None:
+        why.append(f"end {play.unrest}")
+    verdict: Verdict = "broken" if why else "held"
+    return Judged(play.cell, play.folder, verdict, tuple(why), state=state, recovery=play.recovery())
+
+
+def inconclusive(cell: Cell, folder: Path, error: Exception) -> Judged:
+    """Say that a cell says nothing, since its death could not be brought about."""
+    return Judged(cell, folder, "inconclusive", (f"{type(error).__name__}: {error}",))

@@ -1,0 +1,156 @@
+"""Playing cells: several lanes at a time, each with its own part of the servers, on as many as there are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+from sqlalchemy.engine import make_url
+
+from producer.ledger.engine import open_engine
+from producer.ledger.migrate import migrate
+from tasks import ActionSpec, load
+from tests.chaos.cell import Cell, Play
+from tests.chaos.collect import collect, facts_of
+from tests.chaos.deaths import DEATHS
+from tests.chaos.evidence import ActionFacts, Effect
+from tests.chaos.judged import Judged, inconclusive, judge
+from tests.chaos.lane import Crew, Lane, with_database
+from tests.chaos.points import POINTS
+from tests.chaos.processes import World
+from worker.dev.servers import Postgres
+from worker.lifecycle import publish
+
+EFFECTS: tuple[Effect, ...] = ("pure", "idempotent", "keyed", "verifiable", "unsafe")
+CELLS = tuple(Cell(point, effect, death) for point in POINTS for effect in EFFECTS for death in DEATHS)
+TEMPLATE = "chaos"
+
+
+class Waiting:
+    """The cells not played yet, for many lanes to take from."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        """Keep them in order."""
+        self._cells = list(cells)
+        self._lock = threading.Lock()
+
+    def crews(self, lanes: int) -> list[Crew]:
+        """Say with which workers so many lanes should begin, by what the cells need."""
+        needed = Counter(cell.crew for cell in self._cells)
+        crews = list(needed)
+        while len(crews) < lanes:
+            crews.append(max(needed, key=lambda crew: needed[crew] / (1 + crews.count(crew))))
+        return crews[: min(lanes, len(self._cells))]
+
+    def take(self, crew: Crew) -> Cell | None:
+        """Take a cell for these workers, or else the first of those that need others most; None at the end."""
+        with self._lock:
+            if not self._cells:
+                return None
+            needed = Counter(cell.crew for cell in self._cells)
+            wanted = crew if crew in needed else needed.most_common(1)[0][0]
+            found = next(cell for cell in self._cells if cell.crew == wanted)
+            self._cells.remove(found)
+            return found
+
+
+@dataclass(slots=True)
+class Matrix:
+    """A matrix being played.
+
+    Attributes:
+        folder: For the evidence and the servers; of a short path.
+        on_judged: Told of each cell, in its lane's thread.
+    """
+
+    folder: Path
+    on_judged: Callable[[Judged], None] = lambda _: None
+    judged: list[Judged] = field(default_factory=list)
+
+    def play(self, cells: Sequence[Cell], *, lanes: int) -> list[Judged]:
+        """Play the cells; return what each came to, in the order of the cells."""
+        waiting = Waiting(cells)
+        specs = load(["tests.chaos.actions"])
+        facts = facts_of(specs)
+        with self._servers() as (postgres, world), ExitStack() as ending:
+            _make_template(postgres, list(specs.values()))
+            threads = []
+            for number, crew in enumerate(waiting.crews(lanes)):
+                lane = ending.enter_context(self._lane(f"lane-{number}", postgres, world, crew))
+                threads.append(threading.Thread(target=self._play_all, args=(lane, waiting, facts)))
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        order = {cell.name: number for number, cell in enumerate(cells)}
+        return sorted(self.judged, key=lambda each: order[each.cell.name])
+
+    @contextmanager
+    def _servers(self) -> Iterator[tuple[Postgres, World]]:
+        (self.folder / "evidence").mkdir(parents=True)
+        with Postgres(self.folder / "servers") as postgres:
+            world = World(self.folder / "evidence")
+            try:
+                yield postgres, world
+            finally:
+                world.close()
+
+    @contextmanager
+    def _lane(self, name: str, postgres: Postgres, world: World, crew: Crew) -> Iterator[Lane]:
+        database = name.replace("-", "_")
+        _administer(postgres.url, sql.SQL("CREATE DATABASE {} TEMPLATE {}"), database, TEMPLATE)
+        url = with_database(postgres.url, database)
+        lane = Lane(self.folder / name, database_url=url, world=world, crew=crew)
+        try:
+            yield lane
+        finally:
+            lane.close()
+
+    def _play_all(self, lane: Lane, waiting: Waiting, facts: Mapping[str, ActionFacts]) -> None:
+        while (cell := waiting.take(lane.crew)) is not None:
+            judged = self._play_one(lane, cell, facts)
+            self.judged.append(judged)
+            self.on_judged(judged)
+
+    def _play_one(self, lane: Lane, cell: Cell, facts: Mapping[str, ActionFacts]) -> Judged:
+        folder = self.folder / "evidence" / cell.name
+        folder.mkdir()
+        began = time.monotonic()
+        try:
+            lane.ready(cell.crew)
+            play = Play(cell, lane, folder, began=time.time())
+            play.run()
+            collect(play, actions=facts)
+            judged = judge(play)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other cells are played
+            for member in lane.members:  # what became of them, nobody knows
+                member.end()
+            judged = inconclusive(cell, folder, error)
+        judged.took = time.monotonic() - began
+        return judged
+
+
+def _make_template(postgres: Postgres, actions: list[ActionSpec]) -> None:
+    _administer(postgres.url, sql.SQL("CREATE DATABASE {}"), TEMPLATE)
+    engine = open_engine(with_database(postgres.url, TEMPLATE), connections=1, name="chaos")
+    migrate(engine)
+    with engine.connect() as connection:
+        publish(connection, actions)
+    engine.dispose()
+
+
+def _administer(url: str, statement: sql.SQL, *names: str) -> None:
+    connection = psycopg2.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement.format(*map(sql.Identifier, names)))
+    finally:
+        connection.close()

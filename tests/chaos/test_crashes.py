@@ -1,0 +1,62 @@
+"""A slice of the crash matrix: each point once, and each death at the points where it tells most."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.judged import Judged
+from tests.chaos.matrix import CELLS, Matrix
+
+LANES = 6
+# The effect class and the death that ask most of each point.
+SLICE = (
+    "accept.before-keyed-sigkill",
+    "accept.committed-unsafe-terminate_backend",
+    "relay.before_mark-idempotent-terminate_backend",
+    "relay.before_ring-pure-sigkill",
+    "relay.after_ring-keyed-redis_kill",
+    "ring.received-idempotent-redis_kill",
+    "claim.before-unsafe-sigstop",
+    "claim.committed-unsafe-sigkill",
+    "claim.committed-keyed-terminate_backend",
+    "intend.before-unsafe-sigstop",
+    "intend.committed-unsafe-sigstop",
+    "intend.committed-keyed-terminate_backend",
+    "perform.before-keyed-sigstop",
+    "request.arrived-keyed-sigkill",
+    "request.arrived-unsafe-group_kill",
+    "effect.held-verifiable-sigkill",
+    "effect.held-keyed-sigstop",
+    "effect.dropped-unsafe-redis_kill",
+    "effect.answered-unsafe-sigstop",
+    "renewal.before-pure-terminate_backend",
+    "stop.draining-idempotent-redis_kill",
+    "settle.before-keyed-sigstop",
+    "settle.committed-unsafe-terminate_backend",
+    "ack.before-unsafe-sigkill",
+    "ack.after-pure-sigstop",
+    "retry.waiting-keyed-redis_kill",
+    "retry.due-unsafe-terminate_backend",
+    "rescue.before-keyed-sigstop",
+    "rescue.committed-unsafe-redis_kill",
+)
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def judged() -> Iterator[Mapping[str, Judged]]:
+    folder = Path(tempfile.mkdtemp(prefix="crashes-"))  # a short path: there are sockets in it
+    cells = [cell for cell in CELLS if cell.name in SLICE]
+    yield {each.cell.name: each for each in Matrix(folder / "m").play(cells, lanes=LANES)}
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("cell", SLICE)
+def test_a_death_on_a_jobs_way_loses_nothing_and_repeats_nothing(cell: str, judged: Mapping[str, Judged]) -> None:
+    assert (judged[cell].verdict, judged[cell].why) == ("held", ())
