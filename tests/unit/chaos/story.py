@@ -204,7 +204,7 @@ class JobStory:
                 "job_id": self.id,
                 "seq": self.row["last_seq"],
                 "at": self.story.now,
-                "kind": kind,
+                "kind": str(kind),
                 "attempt": attempt,
                 "fence": fence,
                 "worker": worker,
@@ -227,8 +227,10 @@ class JobStory:
         data = {"effect": self.effect, "downstream_key": f"{self.id}:0", "timeout": 60.0}
         return self._noted_by_owner("intended", data)
 
-    def requested(self, *phases: Phase, attempt: int | None = None, key: str | None = None) -> JobStory:
-        """The effect server hears of it; by default it applies the effect and answers."""
+    def requested(
+        self, *phases: Phase, attempt: int | None = None, key: str | None = None, error: bool = False
+    ) -> JobStory:
+        """The effect server hears of it; by default it applies the effect and answers, with an error if told so."""
         arrival = 1 + max((line.arrival for line in self.story.effects), default=0)
         for phase in ("arrived", *(phases or ("applied", "answered"))):
             self.story.effects.append(
@@ -242,7 +244,7 @@ class JobStory:
                     key=key or (f"{self.id}:0" if self.effect == "keyed" else None),
                     attempt=attempt or self.row["attempt"],
                     body_hash=digest(self.params),
-                    result_hash=digest(ANSWER) if phase == "answered" else None,
+                    result_hash=digest(ANSWER) if phase in ("applied", "deduped", "answered") and not error else None,
                     token=None,
                     line=len(self.story.effects) + 1,
                 )
@@ -334,5 +336,5 @@ class JobStory:
     def _noted_by_owner(self, kind: str, data: Mapping[str, Any]) -> JobStory:
         row = self.row
         return self.noted(
-            str(kind), fence=row["fence"], worker=row["lease_owner"], attempt=max(1, row["attempt"]), data=data
+            kind, fence=row["fence"], worker=row["lease_owner"], attempt=max(1, row["attempt"]), data=data
         )

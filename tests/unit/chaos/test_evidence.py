@@ -17,10 +17,11 @@ from uuid import UUID
 
 import pytest
 
-from tests.chaos.evidence import Call, EffectLine, Evidence, Fault, digest
-from tests.chaos.evidence_folder import Appender, read, write_ledger, write_object
+from tests.chaos.evidence import Call, Evidence, digest
+from tests.chaos.evidence_folder import Appender, read
 from tests.chaos.ledger_rows import exported
 from tests.chaos.strict import UnreadableEvidence
+from tests.unit.chaos.folders import write
 from tests.unit.chaos.story import Story
 
 
@@ -29,17 +30,6 @@ def told() -> Evidence:
     story.accepted().claimed().intended().requested().settled()
     story.fault("sigkill")
     return story.evidence()
-
-
-def write(folder: Path, evidence: Evidence) -> None:
-    for kind, records in ((Call, evidence.history), (EffectLine, evidence.effects), (Fault, evidence.faults)):
-        with Appender(folder, kind) as lines:
-            for record in records:
-                lines.add(record)
-    for thing in (evidence.run, evidence.redis, evidence.processes):
-        write_object(folder, thing)
-    write_ledger(folder, evidence.ledger)
-    (folder / "logs").mkdir()
 
 
 @pytest.fixture

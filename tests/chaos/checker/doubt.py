@@ -1,0 +1,63 @@
+"""I6: whatever may have happened is shown as such, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from producer.ledger.states import State
+from tests.chaos.checker.effects import was_abandoned
+from tests.chaos.checker.findings import Finding, Tally
+from tests.chaos.checker.moves import moved_to
+from tests.chaos.checker.view import JobView, View, about
+from tests.chaos.ledger_rows import EventRow
+
+I6 = "I6"
+
+
+def honest_doubt(view: View, tally: Tally) -> Iterator[Finding]:
+    """Find effects that nobody is told of, and doubt for which there was no reason.
+
+    The figures say how often doubt was right: of the jobs that were ever in doubt, how many effects had happened.
+    """
+    doubted = happened = 0
+    for job in view.jobs.values():
+        doubts = [event for event in job.events if moved_to(event) == State.IN_DOUBT]
+        hidden = bool(job.applied) and job.row.state not in (State.SUCCEEDED, State.DEGRADED)
+        tally.judged += bool(doubts) or (hidden and job.effect != "pure")
+        doubted += bool(doubts)
+        happened += bool(doubts) and bool(job.applied)
+        if hidden and job.effect != "pure" and job.row.state != State.IN_DOUBT and not was_abandoned(job):
+            where = (line for arrival in job.applied for line in arrival.where)
+            yield about(I6, job, "an effect without a result is in doubt", f"it is {job.row.state}", *where)
+        if job.row.state == State.IN_DOUBT and not job.row.maybe_happened:
+            yield about(I6, job, "a job in doubt whose effect may have happened", "maybe_happened is false")
+        for event in doubts:
+            yield from _reason(view, job, event)
+    tally.figures |= {"ever in doubt": doubted, "of these happened": happened}
+
+
+def _reason(view: View, job: JobView, doubt: EventRow) -> Iterator[Finding]:
+    where = f"event {doubt.seq} ({doubt.kind})"
+    intents = [event.at for event in job.events if event.kind == "intended" and event.seq < doubt.seq]
+    if job.effect == "pure" or not intents:
+        found = "its action is pure" if job.effect == "pure" else "it never had an intent"
+        yield about(I6, job, "doubt only after an intent that can have had an effect", found, where)
+    elif not view.run.expect_faults:
+        yield about(I6, job, "no doubt in a run without faults", "it came into doubt", where)
+    elif not _overlaps_a_fault(view, job, intents[0], doubt.at):
+        found = "no fault, and every request was answered, between its first intent and its doubt"
+        yield about(I6, job, "a fault behind every doubt", found, where)
+
+
+def _overlaps_a_fault(view: View, job: JobView, since: float, until: float) -> bool:
+    """Whether something was broken meanwhile, or the world did not answer."""
+    begun: dict[tuple[str, str], float] = {}
+    for fault in view.evidence.faults:
+        if fault.phase == "begin":
+            begun[fault.fault, fault.target] = fault.at
+            if since <= fault.at <= until:
+                return True
+        elif begun.pop((fault.fault, fault.target), fault.at) <= until and fault.at >= since:
+            return True
+    unanswered = (arrival for arrival in job.requests if not arrival.went("answered"))
+    return any(line.phase == "dropped" and since <= line.at <= until for each in unanswered for line in each.lines)
