@@ -19,6 +19,7 @@ from producer.job import Job
 from producer.jobs import Jobs
 from producer.ledger.accept import Answer, accept, note_replays, refuse_conflicts
 from producer.ledger.engine import WAKE_CHANNEL, in_transaction, retrying
+from producer.ledger.single import SingleAccepts
 from producer.ring import Bell, Ring
 from producer.sealing import seal_by
 from producer.settings import Settings
@@ -59,6 +60,7 @@ class Producer(Jobs):
             SettingsError: If a setting is missing or malformed.
         """
         super().__init__(settings, look_seconds=look_seconds)
+        self._single = SingleAccepts(self._engine)
         self._bell = bell or Bell(self.settings.redis_url, timeout_seconds=self.settings.ring_timeout_seconds)
 
     def enqueue(
@@ -139,7 +141,7 @@ class Producer(Jobs):
             return []
         if connection is not None:
             return self._handles(_accept_within(connection, envelopes, conflicts))
-        answers = retrying(lambda: self._accept(envelopes, conflicts))
+        answers = self._accept(envelopes, conflicts)
         self._bell.ring(self._rings(envelopes, answers))
         self._note_replays(answers)
         return self._handles(answers)
@@ -182,11 +184,15 @@ class Producer(Jobs):
         return seal_by(known, request, tenant=self.settings.tenant, queue=self.settings.queue)
 
     def _accept(self, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
-        if len(envelopes) == 1 or conflicts == "return":
+        if len(envelopes) == 1:
+            return _refusing([self._single.accept(envelopes[0])], envelopes, conflicts)
+        return retrying(lambda: self._accept_batch(envelopes, conflicts))
+
+    def _accept_batch(self, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
+        if conflicts == "return":
             # One statement is one transaction, and a conflict leaves nothing to take back.
             with self._engine.connect() as connection:
-                answers = accept(connection, envelopes, rings=True, prepared=len(envelopes) == 1)
-                return _refusing(answers, envelopes, conflicts)
+                return accept(connection, envelopes, rings=True)
         return in_transaction(self._engine, lambda c: _refusing(accept(c, envelopes, rings=True), envelopes, conflicts))
 
     def _rings(self, envelopes: Sequence[Envelope], answers: Sequence[Answer]) -> list[Ring]:

@@ -24,6 +24,8 @@ from producer.ledger.states import CLOSED, WITHOUT_RESULT, State, in_sql
 RING_PATIENCE_SECONDS = 5
 ROUNDS = 10
 LOCK_NOT_AVAILABLE = "55P03"
+# What one caller's request may cost those that it is accepted together with, before each is accepted alone.
+TOGETHER_WAITS = "SET LOCAL lock_timeout = 50; SET LOCAL statement_timeout = 5000; "
 COLUMNS = tuple(field.name for field in fields(Envelope))
 _values_of = attrgetter(*COLUMNS)
 
@@ -196,6 +198,31 @@ def accept(
     else:
         raise KeyInFlight
     return list(_with_paths(connection, envelopes, [answers[i] for i in range(len(envelopes))]))
+
+
+def accept_together(connection: Connection, envelopes: Sequence[Envelope]) -> list[Answer | None]:
+    """Accept requests of several callers in one statement, where none of them keeps the others waiting.
+
+    Safe to repeat, as `accept`.
+
+    Args:
+        connection: Our own, in autocommit.
+        envelopes: What to accept; the callers will ring the jobs.
+
+    Returns:
+        For each its answer, in order; None for one that should be asked for alone: its key stands for another request,
+        or is being accepted elsewhere, here perhaps.
+
+    Raises:
+        DBAPIError: If the ledger would not have one of them, or one waited for a lock; nothing was written.
+    """
+    asked = {"asked": _asked(envelopes, range(len(envelopes))), "rings": True, "patience": RING_PATIENCE_SECONDS}
+    answers: list[Answer | None] = [None] * len(envelopes)
+    for row in ACCEPT.run(connection, asked, ahead=TOGETHER_WAITS):
+        answer = _answer(row, envelopes[row.ordinal])
+        if answer.outcome != "conflict":
+            answers[row.ordinal] = answer
+    return answers
 
 
 def _rows(

@@ -61,39 +61,40 @@ class Prepared:
             connection.exec_driver_sql(self._prepare)
             connection.info[self.name] = True
 
-    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
+    def run(self, connection: Connection, parameters: Mapping[str, Any], *, ahead: str = "") -> Sequence[Any]:
         """Execute the statement, preparing it first where this connection has not seen it yet; return its rows.
 
         Args:
             connection: Our own, in autocommit.
             parameters: By name.
+            ahead: What is said in the same message before it and holds for it alone, as ``SET LOCAL …;``.
 
         Raises:
             DBAPIError: SQLAlchemy's, as it would raise itself.
         """
         if connection.info.get(self.name) is False:
-            return self.run_plain(connection, parameters)
+            return self.run_plain(connection, parameters, ahead=ahead)
         try:
             self.prepare(connection)
-            return self._fetch(connection, [parameters[name] for name in self.order])
+            return self._fetch(connection, ahead + self._execute, [parameters[name] for name in self.order])
         except DBAPIError as error:
             if getattr(error.orig, "pgcode", None) not in NOT_OURS:
                 raise
             connection.info[self.name] = False
-            return self.run_plain(connection, parameters)
+            return self.run_plain(connection, parameters, ahead=ahead)
 
-    def run_plain(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
+    def run_plain(self, connection: Connection, parameters: Mapping[str, Any], *, ahead: str = "") -> Sequence[Any]:
         """Execute the statement without preparing it: in a caller's transaction, or for so many rows that it pays."""
         anew = PLAN_ANEW if connection.info.get(PLANS_ONCE) else ""
-        return connection.exec_driver_sql(anew + self._plain, dict(parameters)).all()
+        return connection.exec_driver_sql(ahead + anew + self._plain, dict(parameters)).all()
 
-    def _fetch(self, connection: Connection, values: Sequence[Any]) -> Sequence[Any]:
+    def _fetch(self, connection: Connection, statement: str, values: Sequence[Any]) -> Sequence[Any]:
         # By the driver itself: there is nothing to compile, and SQLAlchemy's way to a row is a third of what a
         # producer spends on accepting a job.
         driver: Any = connection.connection  # its stubs know no cursor that closes itself
         try:
             with driver.cursor(cursor_factory=NamedTupleCursor) as cursor:
-                cursor.execute(self._execute, values)
+                cursor.execute(statement, values)
                 rows: list[Any] = cursor.fetchall()
                 return rows
         except psycopg2.Error as error:
@@ -101,7 +102,7 @@ class Prepared:
             if gone:  # as SQLAlchemy does itself: what else lies in the pool is no better
                 connection.engine.pool._invalidate(driver, error)  # noqa: SLF001  there is no public way to say so
                 connection.invalidate(error)
-            raise _as_sqlalchemy(error, self._execute, gone=gone, dialect=connection.dialect) from error
+            raise _as_sqlalchemy(error, statement, gone=gone, dialect=connection.dialect) from error
 
 
 def _as_sqlalchemy(error: psycopg2.Error, statement: str, *, gone: bool, dialect: Dialect) -> DBAPIError:
