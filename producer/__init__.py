@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from producer.client import Producer
+    from producer.conversation import Conversation, Message
     from producer.envelope import Request
     from producer.errors import (
+        ConversationNotFound,
         IdempotencyConflict,
         InvalidRequest,
         JobFailed,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from producer.settings import Settings
 
 __all__ = [
+    "Conversation",
+    "ConversationNotFound",
     "IdempotencyConflict",
     "InvalidRequest",
     "Job",
@@ -37,6 +41,7 @@ __all__ = [
     "JobNotInDoubt",
     "JobUnfinished",
     "LedgerUnavailable",
+    "Message",
     "Producer",
     "Request",
     "RequestRefused",
@@ -48,7 +53,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Conversation": "producer.conversation",
     "Job": "producer.job",
+    "Message": "producer.conversation",
     "Producer": "producer.client",
     "Request": "producer.envelope",
     "Settings": "producer.settings",

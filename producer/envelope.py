@@ -96,6 +96,7 @@ class Envelope:
     deadline: datetime | None
     on_closed: OnClosed
     parent_job_id: UUID | None
+    conversation_id: str | None
 
 
 def seal(
@@ -107,6 +108,7 @@ def seal(
     now: datetime,
     new_id: Callable[[], UUID],
     parent_job_id: UUID | None = None,
+    conversation: str | None = None,
 ) -> Envelope:
     """Check a request and fix everything about it that the ledger will hold.
 
@@ -118,6 +120,7 @@ def seal(
         now: The current time; its UTC date is part of a derived key.
         new_id: Makes the job's id, time-ordered.
         parent_job_id: The job whose action asks for this one.
+        conversation: The parameter that names the conversation of which the job is a turn.
 
     Raises:
         InvalidRequest: If any field cannot be accepted.
@@ -149,6 +152,7 @@ def seal(
         deadline=deadline,
         on_closed=request.on_closed,
         parent_job_id=parent_job_id,
+        conversation_id=None if conversation is None else conversation_in(params, conversation),
     )
 
 
@@ -221,6 +225,17 @@ def _checked_key(key: object) -> str:
 def _derived_key(tenant: str, request: Request, canonical: str, now: datetime) -> str:
     parts = (tenant, request.action, request.user_id, canonical, now.astimezone(UTC).date().isoformat())
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def conversation_in(params: Mapping[str, Any], name: str) -> str | None:
+    """Return the conversation that the params name under `name`; None where they name none.
+
+    Raises:
+        InvalidRequest: If that is no printable text of 1 to 255 characters.
+    """
+    conversation_id = params.get(name)
+    check_name(f"params.{name}", conversation_id, NAME_LIMIT)
+    return conversation_id
 
 
 def checked_text(value: Any, where: str) -> str:

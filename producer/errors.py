@@ -9,6 +9,7 @@ SurefootError
 │   └── KeyInFlight          its key is being accepted by a transaction that does not end
 ├── LedgerUnavailable        Postgres cannot be reached; whether an accept landed is answered by asking again
 ├── JobNotFound              no job with that id or key for this tenant
+├── ConversationNotFound     no conversation of that id for this tenant, or nobody had a turn of it yet
 ├── JobNotInDoubt            the job stands otherwise, so there is nothing to resolve
 ├── JobUnfinished            the job did not end within the time that the caller would wait
 └── JobFailed                the job ended without a result
@@ -25,6 +26,7 @@ from uuid import UUID
 
 __all__ = [
     "Conflict",
+    "ConversationNotFound",
     "IdempotencyConflict",
     "InvalidRequest",
     "JobFailed",
@@ -151,6 +153,10 @@ class LedgerUnavailable(SurefootError):
 
 class JobNotFound(SurefootError):
     """There is no such job for this tenant."""
+
+
+class ConversationNotFound(SurefootError):
+    """There is no such conversation for this tenant."""
 
 
 class JobNotInDoubt(SurefootError):

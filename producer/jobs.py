@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from getpass import getuser
 from typing import Any, TypeVar
 from uuid import UUID
@@ -12,11 +13,13 @@ from sqlalchemy.engine import Connection
 from producer.announce import Announcer
 from producer.canonical import shown
 from producer.catalogue import Catalogue
+from producer.conversation import Conversation
 from producer.envelope import NAME_LIMIT, check_name, checked_text
-from producer.errors import InvalidRequest, JobNotFound, JobNotInDoubt
+from producer.errors import ConversationNotFound, InvalidRequest, JobNotFound, JobNotInDoubt, LedgerUnavailable
 from producer.job import Job, is_over
 from producer.ledger import reads
 from producer.ledger.cancel import Cancelled, cancel
+from producer.ledger.conversations import HISTORY_MESSAGES, conversation, wake_turns
 from producer.ledger.engine import open_engine, retrying
 from producer.ledger.resolve import BECOMES, Verdict, resolve
 from producer.ledger.states import State
@@ -74,8 +77,7 @@ class Jobs:
     def jobs(self, *, state: State | None = None, action: str | None = None, limit: int = 50) -> list[Job]:
         """Return at most `limit` jobs, the newest first."""
         check_name("action", action, NAME_LIMIT)
-        if type(limit) is not int or limit < 1:
-            raise InvalidRequest("limit", f"{shown(limit)} is not 1 or more")
+        _check_limit(limit)
         tenant = self.settings.tenant
         found = self._read(lambda c: reads.jobs_newest_first(c, tenant, state=state, action=action, limit=limit))
         return [Job(self, record.id, record=record) for record in found]
@@ -84,6 +86,20 @@ class Jobs:
         """Return every decision made for one request, in the order they were made; empty where there is none."""
         check_name("request_id", request_id, NAME_LIMIT)
         return self._read(lambda c: reads.jobs_of_request(c, self.settings.tenant, request_id))
+
+    def conversation(self, conversation_id: str, *, limit: int = HISTORY_MESSAGES) -> Conversation:
+        """Return a conversation with the newest `limit` of its messages, in order, and whose turn it is.
+
+        Raises:
+            ConversationNotFound: If this tenant has none of this id; it begins with its first turn.
+        """
+        check_name("conversation_id", conversation_id, NAME_LIMIT)
+        _check_limit(limit)
+        tenant = self.settings.tenant
+        found = self._read(lambda c: conversation(c, tenant, conversation_id, limit=limit))
+        if found is None:
+            raise ConversationNotFound(f"there is no conversation {shown(conversation_id)} yet")
+        return found
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs stand in each state. Reads every row: for a person to look at."""
@@ -114,7 +130,7 @@ class Jobs:
         found = _as_uuid(job_id)
         answer = self._read(lambda c: cancel(c, self.settings.tenant, found, reason=reason))
         if answer in ("cancelled", "in_doubt"):
-            self._announcer.announce([found])
+            self._ended(found)
         return answer
 
     def resolve(
@@ -152,7 +168,7 @@ class Jobs:
         resolved = self._read(lambda c: resolve(c, tenant, job.id, verdict, result=recorded, reason=reason, who=who))
         if not resolved:
             raise JobNotInDoubt(job.id, job.refresh().state)
-        self._announcer.announce([job.id])
+        self._ended(job.id)
         return job.refresh()
 
     def _result_in_words(self, job: Job, result: Any) -> str:
@@ -168,6 +184,12 @@ class Jobs:
         self._announcer.close()
         self._engine.dispose()
 
+    def _ended(self, job_id: UUID) -> None:
+        """Tell whoever waits for the job, and for its turn; both find out by themselves where this fails."""
+        self._announcer.announce([job_id])
+        with suppress(LedgerUnavailable):
+            self._read(lambda c: wake_turns(c, [job_id]))
+
     def _states_of(self, job_ids: Sequence[UUID]) -> dict[UUID, State]:
         return self._read(lambda c: reads.states_of(c, self.settings.tenant, job_ids))
 
@@ -177,6 +199,11 @@ class Jobs:
                 return read(connection)
 
         return retrying(once)
+
+
+def _check_limit(limit: object) -> None:
+    if type(limit) is not int or limit < 1:
+        raise InvalidRequest("limit", f"{shown(limit)} is not 1 or more")
 
 
 def _as_uuid(job_id: UUID | str) -> UUID:

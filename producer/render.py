@@ -146,6 +146,7 @@ def _lifecycle(record: JobRecord) -> RenderableType:
         "key": f"{record.idempotency_key}{derived}, asked for again {record.replays} times",
         "request": record.request_id,
         "trace": trace_id_of(record.traceparent),
+        "conversation": record.conversation_id,
         "queue": f"{record.queue}, priority {record.priority}",
         "effect": record.effect,
         "waits for": record.waiting_for and f"{record.waiting_for}, due {record.due_at:%Y-%m-%d %H:%M:%S}",

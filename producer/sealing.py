@@ -36,6 +36,7 @@ def seal_by(
         now=datetime.now(UTC),
         new_id=_new_id,
         parent_job_id=parent_job_id,
+        conversation=action.policy.get("conversation"),
     )
     check_params(action, json.loads(envelope.params))
     return envelope

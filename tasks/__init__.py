@@ -13,6 +13,7 @@ from tasks._context import Context
 from tasks._outcomes import ActionError, Hold, Refused, Retry, Unknown
 from tasks._registry import action, load
 from tasks._spec import RING_SIZE, ActionSpec, EffectClass, InvalidAction, Policy
+from tasks._turn import Turn
 
 __all__ = [
     "RING_SIZE",
@@ -25,6 +26,7 @@ __all__ = [
     "Policy",
     "Refused",
     "Retry",
+    "Turn",
     "Unknown",
     "action",
     "load",

@@ -13,6 +13,7 @@ from uuid import UUID
 from producer.envelope import DEFAULT_PRIORITY, OnClosed, Request
 from producer.errors import InvalidRequest
 from producer.trace import child_of, trace_id_of
+from tasks._turn import Turn
 
 # A model's server may say anything; beyond these it is a mistake, and must not cost the attempt its result.
 COUNT_LIMIT = 10**12
@@ -45,6 +46,7 @@ class Context:
         traceparent: The attempt's span.
         deadline: On the process's monotonic clock: when the attempt will be cut off.
         log: A structlog logger with all of these bound.
+        conversation: The one of which this is a turn; None where it is none.
     """
 
     job_id: UUID
@@ -59,6 +61,7 @@ class Context:
     log: Any
     usage: Usage = field(default_factory=Usage)
     follow_ups: list[Request] = field(default_factory=list)
+    conversation: Turn | None = None
 
     @property
     def trace_id(self) -> str:

@@ -24,6 +24,7 @@ def action(
     key_ttl: float | None = None,
     queue: str | None = None,
     dependency: str | DependencyOf | None = None,
+    conversation: str | None = None,
     autoretry_for: tuple[type[BaseException], ...] = (Exception,),
     dont_autoretry_for: tuple[type[BaseException], ...] = (),
     max_retries: int | None = 3,
@@ -47,6 +48,8 @@ def action(
         queue: The Celery queue of this action's rings.
         dependency: What is held for everyone when it asks for patience, or a function of the params that says it;
             the name's first part by default.
+        conversation: The parameter that names the conversation of which a job is a turn: one at a time, in the order
+            of acceptance, with ``ctx.conversation``.
         autoretry_for: See `Policy`, as for the rest.
         dont_autoretry_for: See `Policy`.
         max_retries: See `Policy`.
@@ -82,6 +85,7 @@ def action(
         "key_ttl": key_ttl,
         "queue": queue,
         "dependency": dependency,
+        "conversation": conversation,
         "limits": {
             "max_concurrency": max_concurrency,
             "fleet_concurrency": fleet_concurrency,

@@ -93,6 +93,7 @@ class ActionSpec:
         queue: The Celery queue; None is the setting's.
         dependency: What is held when it asks for patience, or a function of the params that says it; by default the
             name's first part.
+        conversation: The parameter that names the conversation of which a job is a turn; None where it is none.
         limits: How much of it may run, and how often.
         description: First line of the function's docstring.
         context_name: The parameter that receives the `Context`; None where it wants none.
@@ -105,6 +106,7 @@ class ActionSpec:
     key_ttl: float | None
     queue: str | None
     dependency: str | DependencyOf
+    conversation: str | None
     policy: Policy
     limits: ActionLimits
     description: str
@@ -192,6 +194,7 @@ def make_spec(function: Callable[..., Any], declared: Mapping[str, Any], policy:
         key_ttl=declared["key_ttl"],
         queue=declared["queue"],
         dependency=declared["dependency"] or name.partition(".")[0],
+        conversation=_conversation(function, name, hints, declared.get("conversation")),
         policy=policy,
         limits=limits,
         description=(inspect.getdoc(function) or "").partition("\n")[0],
@@ -262,6 +265,17 @@ def _context_name(hints: Mapping[str, Any], name: str) -> str | None:
     if around or len(names) > 1:
         raise InvalidAction(f"{name}: declare one parameter as Context, alone; not {', '.join(around or names)}")
     return names[0] if names else None
+
+
+def _conversation(function: Callable[..., Any], name: str, hints: Mapping[str, Any], parameter: Any) -> str | None:
+    if parameter is None:
+        return None
+    if hints.get(parameter) not in (str, str | None):
+        raise InvalidAction(f"{name}: conversation={shown(parameter)} names no parameter of type str, or str | None")
+    default = inspect.signature(function).parameters[parameter].default
+    if default not in (None, inspect.Parameter.empty):  # producers, who line the turns up, see only what they are given
+        raise InvalidAction(f"{name}: {parameter} names a conversation, so its default is None or there is none")
+    return str(parameter)
 
 
 def _params_type(function: Callable[..., Any], name: str, hints: Mapping[str, Any], context_name: str | None) -> Any:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from producer.canonical import DEPTH_LIMIT, parse_json
+from producer.conversation import Message as Said
 from producer.errors import InvalidRequest
-from tasks import Context, Hold, Refused, Retry, Unknown, action
+from tasks import Context, Hold, Refused, Retry, Turn, Unknown, action
 from tasks._clients import PerLoop
 from tasks._retry_after import retry_after, should_retry
 from tasks._settings import cost_of
@@ -51,11 +52,20 @@ def _client() -> openai.AsyncOpenAI:
 _clients = PerLoop(_client)
 
 
-@action("llm.chat", effect="pure", dependency="llm", max_retries=5, retry_backoff=2, timeout=120)
+@action(
+    "llm.chat",
+    effect="pure",
+    dependency="llm",
+    conversation="conversation_id",
+    max_retries=5,
+    retry_backoff=2,
+    timeout=120,
+)
 async def chat(
     messages: list[Message],
     model: str,
     ctx: Context,
+    conversation_id: str | None = None,  # noqa: ARG001  for the worker, which has it as `ctx.conversation`
     temperature: float | None = None,
     max_tokens: int | None = None,
     answer: Literal["text", "json"] = "text",
@@ -64,9 +74,12 @@ async def chat(
     """Ask a model. ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY`` say which; any compatible server will do.
 
     Args:
-        messages: The conversation so far.
+        messages: The conversation so far; or what is new in it, where it is kept as `conversation_id`.
         model: The model's name, as its server knows it.
         ctx: The attempt.
+        conversation_id: Has the model see what was said before in this conversation, between the system's messages and
+            the others of `messages`; these and the answer are added to it, once and together, if the job succeeds. The
+            system's are not: they are this turn's instructions.
         temperature: None is the server's default.
         max_tokens: The longest answer; None is the server's default.
         timeout: Seconds for this call; None, or more than the attempt has left, is what it has left.
@@ -85,7 +98,7 @@ async def chat(
         wanted["response_format"] = {"type": "json_object"}
     try:
         completion = await _clients.get().chat.completions.create(
-            messages=messages,  # type: ignore[arg-type]  # the same shape, by its own name
+            messages=_with_history(messages, ctx.conversation),  # type: ignore[arg-type]  # the same, by its own name
             model=model,
             timeout=min(timeout or ctx.seconds_left, ctx.seconds_left),
             extra_headers=ctx.headers(),
@@ -97,7 +110,38 @@ async def chat(
         raise Unknown(f"the model did not answer in time: {error}") from error
     except openai.APIConnectionError as error:
         raise Retry(f"the model cannot be reached: {error.__cause__ or error}") from error
-    return _answer(completion, answer, ctx)
+    said = _answer(completion, answer, ctx)
+    if ctx.conversation is not None:
+        _remember(ctx.conversation, messages, completion.choices[0].message, said)
+    return said
+
+
+def _with_history(messages: list[Message], turn: Turn | None) -> list[dict[str, Any]]:
+    """Return what the model is given: instructions, what was said before, and what is new."""
+    given: list[dict[str, Any]] = [dict(message) for message in messages]
+    if turn is None:
+        return given
+    before = [_as_the_server_has_it(message) for message in turn.messages]
+    return [m for m in given if m["role"] == "system"] + before + [m for m in given if m["role"] != "system"]
+
+
+def _as_the_server_has_it(message: Said) -> dict[str, Any]:
+    shown: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.role == "tool" and isinstance(message.tool_calls, dict):
+        return shown | message.tool_calls  # which call it answers
+    return shown if message.tool_calls is None else shown | {"tool_calls": message.tool_calls}
+
+
+def _remember(turn: Turn, messages: list[Message], answered: Any, said: Chat) -> None:
+    """Add what was said in this turn to its conversation."""
+    calls = [call.model_dump(mode="json") for call in answered.tool_calls or ()]
+    try:
+        for message in messages:
+            if message["role"] != "system":
+                turn.append(message["role"], message["content"])
+        turn.append("assistant", said["text"], tool_calls=calls or None, tokens=said.get("tokens_out"))
+    except InvalidRequest as error:
+        raise Unknown(f"the model's answer cannot be kept: {error}") from error
 
 
 def _answer(completion: Any, answer: str, ctx: Context) -> Chat:

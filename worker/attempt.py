@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from producer.conversation import Message
 from producer.envelope import Envelope
 from producer.ledger.states import MOVES, State
 
@@ -27,6 +28,7 @@ class Attempt:
         cancel_requested: Whether somebody asked the job to stop.
         deadline_left: Seconds until the job's deadline; None where it has none.
         repeat_left: Seconds for which repeating the effect is safe; None where always, or not yet intended.
+        conversation_id: Of which conversation it is a turn, as it was accepted.
     """
 
     job_id: UUID
@@ -46,6 +48,7 @@ class Attempt:
     deadline_left: float | None
     repeat_left: float | None
     intended_before: bool
+    conversation_id: str | None
 
     @property
     def lease(self) -> Lease:
@@ -85,6 +88,8 @@ class Settlement:
         kind: The event's.
         data: The event's, plain JSON.
         follow_ups: Accepted with the outcome, or the outcome is not written.
+        conversation: The tenant's and its id, where the job is a turn of one.
+        messages: Appended to it with the outcome.
     """
 
     job_id: UUID
@@ -106,6 +111,8 @@ class Settlement:
     cost_usd: Decimal | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     follow_ups: Sequence[Envelope] = ()
+    conversation: tuple[str, str] | None = None
+    messages: Sequence[Message] = ()
 
     def __post_init__(self) -> None:
         """Refuse a move that the table of states does not know: it would be a bug here, not a state of the world."""

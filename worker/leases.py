@@ -13,9 +13,14 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
+from producer.errors import SurefootError
 from worker.attempt import Lease
 from worker.log import log
 from worker.statements import renew
+
+
+class LeaseLost(SurefootError):
+    """The job may be somebody else's by now."""
 
 
 class Leases:

@@ -19,6 +19,7 @@ from producer.ledger.engine import open_engine
 from producer.ring import Bell
 from tasks import ActionSpec
 from worker.breaker import Holds
+from worker.conversations import Conversations
 from worker.follow_ups import FollowUps
 from worker.leases import Leases
 from worker.limits import Limits
@@ -60,18 +61,20 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         on_renewed=lambda kept: _on_loop(limits.renew(kept)),
     )
     follow_ups = FollowUps(queue=settings.queue, ring=bell.ring)
+    writer = Writer(
+        open_engine(settings.database_url, connections=1, name=worker[:63]),
+        worker=worker,
+        lease_seconds=settings.lease_seconds,
+        on_claimed=leases.keep,
+        on_accepted=follow_ups.ring,
+    )
     runner = Runner(
         actions=actions,
-        writer=Writer(
-            open_engine(settings.database_url, connections=1, name=worker[:63]),
-            worker=worker,
-            lease_seconds=settings.lease_seconds,
-            on_claimed=leases.keep,
-            on_accepted=follow_ups.ring,
-        ),
+        writer=writer,
         leases=leases,
         holds=Holds(settings.redis_url),
         limits=limits,
+        conversations=Conversations(writer, ring=bell.ring, jitter=random.random),
         follow_ups=follow_ups,
         performer=Performer(thread_places=settings.threads, threads=Threads()),
         timer=RingTimer(bell),

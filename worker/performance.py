@@ -8,7 +8,7 @@ from typing import Any
 from producer.envelope import Envelope
 from producer.ledger.states import State
 from producer.ring import Ring
-from tasks import ActionSpec, Context, EffectClass
+from tasks import ActionSpec, Context, EffectClass, Turn
 from tasks._outcomes import Outcome
 from worker.attempt import Attempt, Intent, Settlement
 from worker.log import AUTHORS_LOG
@@ -16,7 +16,8 @@ from worker.retry import Situation, Verdict, repeat_seconds
 from worker.timer import LONGEST_SECONDS
 
 # An attempt that ends its job is an event of the job's new state; one that does not says why it waits.
-EVENT_KINDS = {"retry": "attempt_failed", "rate": "held", "concurrency": "held", "worker": "returned"}
+HOLDS = dict.fromkeys(("rate", "concurrency", "conversation"), "held")
+EVENT_KINDS = {"retry": "attempt_failed", "worker": "returned", **HOLDS}
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class Performance:
 
     def settlement(self, verdict: Verdict, now: float) -> Settlement:
         """Return how the attempt ended, as it will be written."""
-        usage = self.context.usage
+        usage, turn = self.context.usage, self.context.conversation
         follow_ups = self.follow_ups if verdict.state is State.SUCCEEDED else ()
         return Settlement(
             job_id=self.attempt.job_id,
@@ -101,6 +102,8 @@ class Performance:
             cost_usd=usage.cost_usd,
             data=_event_data(verdict, len(follow_ups)),
             follow_ups=follow_ups,
+            conversation=None if turn is None else (self.attempt.tenant, turn.id),
+            messages=() if turn is None or verdict.state is not State.SUCCEEDED else tuple(turn.said),
         )
 
     def ring(self) -> Ring:
@@ -124,12 +127,25 @@ def begin(attempt: Attempt, spec: ActionSpec, traceparent: str, began: float) ->
         traceparent=traceparent,
         deadline=began + min(allowed),
         log=AUTHORS_LOG,
+        conversation=None if spec.conversation is None else _turn(attempt, spec.conversation),
     )
     return Performance(attempt, spec, context, began)
 
 
+def _turn(attempt: Attempt, parameter: str) -> Turn | None:
+    """Return the turn that the attempt is; its params say it where the job was accepted before its action had any."""
+    conversation_id = attempt.conversation_id or attempt.params.get(parameter)
+    return Turn(conversation_id) if isinstance(conversation_id, str) else None
+
+
 def _event_data(verdict: Verdict, follow_ups: int) -> dict[str, Any]:
     error = verdict.error and {k: verdict.error[k] for k in ("type", "message")}
-    facts = {"why": verdict.why, "delay": verdict.delay, "waiting_for": verdict.waiting_for, "error": error}
-    facts["follow_ups"] = follow_ups or None
+    facts = {
+        "why": verdict.why,
+        "delay": verdict.delay,
+        "waiting_for": verdict.waiting_for,
+        "behind": None if verdict.behind is None else str(verdict.behind),
+        "error": error,
+        "follow_ups": follow_ups or None,
+    }
     return {name: fact for name, fact in facts.items() if fact is not None}

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
 
 from producer.ledger.accept import RING_PATIENCE_SECONDS
+from producer.ledger.conversations import wake_turns
 from producer.ledger.engine import WAKE_CHANNEL
 from producer.ledger.states import RINGABLE, State, in_sql
 from producer.ring import Bell, Ring
@@ -135,6 +136,7 @@ class Relay:
         """Do one round of each duty, in bounded batches; return the largest number of jobs that one moved."""
         expired = list(connection.execute(EXPIRE, {"batch": BATCH, "worker": self._worker}).scalars())
         self._announce(expired)
+        wake_turns(connection, expired)
         rescued = self._rescue(connection)
         return max(len(expired), rescued, self._ring_due(connection))
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
+from producer.ledger.conversations import wake_turns
 from producer.ledger.states import CLOSED, LEASED, State, in_sql
 from worker.log import log
 
@@ -64,7 +65,9 @@ def rescue(
         announce: Told which of the jobs are not tried again.
     """
     rows = connection.execute(RESCUE, {"batch": BATCH, "worker": worker, "cap": crash_cap}).all()
-    announce([row.id for row in rows if row.becomes != State.WAITING])
+    ended = [row.id for row in rows if row.becomes != State.WAITING]
+    announce(ended)
+    wake_turns(connection, ended)
     for row in rows:
         log.warning(
             "job.rescued",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from producer.ledger.states import State
 from tasks._outcomes import Failure, FollowUpsRefused, InvalidResult, Outcome, Success
@@ -52,10 +53,11 @@ class Verdict:
     Attributes:
         state: Where it goes.
         why: The rule that decided, for the event: one of the row names in docs/retries.md.
-        waiting_for: ``retry``, ``rate``, ``concurrency`` or ``worker`` where it waits.
+        waiting_for: ``retry``, ``rate``, ``concurrency``, ``conversation`` or ``worker`` where it waits.
         delay: Seconds until it is due again; None where it does not wait.
         unspent: 1 where the attempt does not count.
         maybe_happened: Whether the effect may have happened by now and nobody can say.
+        behind: The job that it waits for, where it waits for one.
     """
 
     state: State
@@ -66,6 +68,7 @@ class Verdict:
     maybe_happened: bool = False
     result: Any = None
     error: Mapping[str, Any] | None = None
+    behind: UUID | None = None
 
 
 def decide(policy: Policy, situation: Situation, outcome: Outcome, *, jitter: float) -> Verdict:

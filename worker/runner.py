@@ -19,15 +19,16 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from producer.announce import Announcer
-from producer.errors import RequestRefused, SurefootError
+from producer.errors import RequestRefused
 from producer.ledger.states import AT_REST, State
 from producer.trace import child_of
 from tasks import ActionSpec
 from tasks._outcomes import Effect, Failure, FollowUpsRefused, InvalidResult, Outcome, Success, classify, describe
 from worker.attempt import Attempt, Settlement
 from worker.breaker import Holds
+from worker.conversations import Conversations
 from worker.follow_ups import FollowUps
-from worker.leases import Leases
+from worker.leases import LeaseLost, Leases
 from worker.limits import Limits
 from worker.log import bound, log
 from worker.loop import cut_off
@@ -43,10 +44,6 @@ LEASE_OVER = "its lease was over before its effect"
 T = TypeVar("T")
 
 
-class LeaseLost(SurefootError):
-    """The job may be somebody else's by now."""
-
-
 @dataclass(frozen=True, slots=True)
 class Runner:
     """Performs jobs on a worker process's loop. The parts are this process's own; `jitter` draws from [0, 1)."""
@@ -56,6 +53,7 @@ class Runner:
     leases: Leases
     holds: Holds
     limits: Limits
+    conversations: Conversations
     follow_ups: FollowUps
     performer: Performer
     timer: RingTimer
@@ -134,10 +132,15 @@ class Runner:
         return None
 
     async def admit(self, performance: Performance) -> Verdict | None:
-        """Step 3: has the dependency asked for patience, or does enough of the action run already? Then wait.
+        """Step 3: is another turn first, has the dependency asked for patience, does enough of it run? Then wait.
 
         That spends no attempt.
         """
+        if (turn := performance.context.conversation) is not None:
+            seconds_left = partial(self.leases.seconds_left, *performance.attempt.lease)
+            behind = await self.conversations.take(performance, turn, seconds_left=seconds_left)
+            if behind is not None:
+                return behind
         held, blocked = 0.0, None
         with suppress(asyncio.CancelledError):  # the next step gives the job back
             held = await self.holds.seconds_held(performance.dependency)
@@ -234,6 +237,8 @@ class Runner:
             return settlement
         if settlement.becomes in AT_REST:
             self.announcer.announce([attempt.job_id])
+        if settlement.conversation is not None:
+            await self.conversations.hand_over(settlement, settlement.conversation)
         _log_settled(settlement, verdict)
         if isinstance(outcome, Failure) and outcome.advice == "hold" and verdict.delay is not None:
             with suppress(asyncio.CancelledError):  # it is settled, and that is what counts

@@ -1,4 +1,4 @@
-"""Settling attempts that bring something along: their follow-ups are accepted in the transaction of their outcome.
+"""Settling attempts that bring something along: follow-ups, and what they said, in the transaction of their outcome.
 
 The outcome goes first. Only where it is this attempt's to write is the rest written; and where the rest is refused, the
 outcome is taken back with it.
@@ -7,17 +7,18 @@ outcome is taken back with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
 from producer.envelope import Envelope
 from producer.errors import KeyInFlight, RequestRefused
 from producer.ledger.accept import accept, refuse_conflicts
+from producer.ledger.engine import transaction_on
 from worker.attempt import Settlement
 from worker.statements import Settled, settle
+from worker.turns import append
 
 # Follow-ups in one transaction: what it has locked, others wait for, as does whatever else this process writes.
 PORTION = 1_000
@@ -45,7 +46,7 @@ def settle_with(
     while portions:
         portion = portions.pop(0)
         try:
-            with _transaction(connection):
+            with transaction_on(connection):
                 written, accepted = _write(connection, worker, portion)
         except RequestRefused as error:
             if len(portion) == 1:
@@ -77,10 +78,14 @@ def _write(
     Raises:
         RequestRefused: If something that they bring cannot be accepted.
     """
-    settled = settle(connection, worker, settlements, prepared=False)
-    envelopes = [e for s in settlements if settled.get(s.job_id) == "settled" for e in s.follow_ups]
+    answers = settle(connection, worker, settlements, prepared=False)
+    settled = [settlement for settlement in settlements if answers.get(settlement.job_id) == "settled"]
+    speaking = [settlement for settlement in settled if settlement.messages]
+    if speaking and append(connection, speaking) != {settlement.job_id for settlement in speaking}:
+        raise RequestRefused("the conversation's turn is another job's, so nothing can be said in it")
+    envelopes = [envelope for settlement in settled for envelope in settlement.follow_ups]
     accepted = _accept(connection, envelopes) if envelopes else []
-    return dict(settled), accepted
+    return dict(answers), accepted
 
 
 def _accept(connection: Connection, envelopes: Sequence[Envelope]) -> list[Envelope]:
@@ -92,16 +97,3 @@ def _accept(connection: Connection, envelopes: Sequence[Envelope]) -> list[Envel
         raise
     refuse_conflicts(answers, envelopes)
     return [envelope for envelope, answer in zip(envelopes, answers, strict=True) if answer.due]
-
-
-@contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    """Make one transaction of a block, on a connection in autocommit."""
-    connection.exec_driver_sql("BEGIN")
-    try:
-        yield
-    except BaseException:
-        with suppress(SQLAlchemyError):  # the connection is gone, and the transaction with it
-            connection.exec_driver_sql("ROLLBACK")
-        raise
-    connection.exec_driver_sql("COMMIT")

@@ -33,7 +33,7 @@ WITH named AS MATERIALIZED (
 ), due AS (
   SELECT id FROM named
   WHERE ours AND state IN ({may_become(State.CLAIMED)})
-    AND (due_at <= clock_timestamp() OR waiting_for = 'concurrency')  -- rung early, since a place is free
+    AND (due_at <= clock_timestamp() OR waiting_for IN ('concurrency', 'conversation'))  -- rung early, as it is free
     AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
 ), claimed AS (
   UPDATE jobs j SET state = '{State.CLAIMED}', waiting_for = NULL, fence = fence + 1, lease_owner = :worker,
@@ -48,7 +48,7 @@ SELECT c.id, c.tenant, c.action, c.attempt, c.fence, c.queue, c.priority, c.trac
   c.cancel_requested_at IS NOT NULL AS cancel_requested,
   extract(epoch FROM c.deadline_at - clock_timestamp()) AS deadline_left,
   extract(epoch FROM c.repeatable_until - clock_timestamp()) AS repeat_left,
-  d.request_id, d.user_id, d.agent_id, d.params, set_config('synchronous_commit', 'off', true)
+  c.conversation_id, d.request_id, d.user_id, d.agent_id, d.params, set_config('synchronous_commit', 'off', true)
 FROM claimed c JOIN decisions d ON d.job_id = c.id
 """,
     ids="uuid[]",
@@ -250,6 +250,7 @@ def _attempt(row: Any) -> Attempt:
         deadline_left=None if row.deadline_left is None else float(row.deadline_left),
         repeat_left=None if row.repeat_left is None else float(row.repeat_left),
         intended_before=row.effect is not None,
+        conversation_id=row.conversation_id,
     )
 
 

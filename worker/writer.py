@@ -16,10 +16,12 @@ from sqlalchemy.engine import Connection
 from producer.catalogue import Actions
 from producer.errors import RequestRefused
 from producer.ledger.reads import published_actions
+from producer.ring import Ring
 from worker.attempt import Attempt, Intent, Lease, Settlement
 from worker.group_commit import GroupCommit, Kind
 from worker.settle_with import OnAccepted, settle_with
 from worker.statements import Granted, Settled, Wanted, claim, intend, settle
+from worker.turns import Behind, Turn, TurnWanted, next_turns, take_turns
 
 # How long a ring waits for a ledger that is away before it is left to the relay.
 CLAIM_PATIENCE_SECONDS = 2.0
@@ -55,8 +57,11 @@ class Writer:
         # Apart from the others, which need no transaction around their one statement.
         self._bringing: Kind[Settled | RequestRefused] = Kind("settle_with", self._write_bringing, "late")
         self._actions: Kind[Actions] = Kind("actions", _read_actions, {})
+        self._turns: Kind[Turn | Behind | None] = Kind("take_turn", self._write_turns, None)
+        self._next: Kind[Ring | None] = Kind("next_turn", next_turns, None)
         # What ends an attempt goes before what begins one: places become free before they are filled.
-        kinds = (self._settlements, self._actions, self._bringing, self._intents, self._claims)
+        ending, beginning = (self._settlements, self._bringing), (self._turns, self._intents, self._claims)
+        kinds = (*ending, self._next, self._actions, *beginning)
         self._group = GroupCommit(engine, kinds)
 
     async def claim(self, wanted: Sequence[Wanted]) -> list[Attempt]:
@@ -91,13 +96,24 @@ class Writer:
             RequestRefused: If its follow-ups cannot be accepted; nothing was written, and the job is still ours.
         """
         rows = {settlement.job_id: settlement}
-        if not settlement.follow_ups:
+        if not (settlement.follow_ups or settlement.messages):
             return (await self._group.write(self._settlements, rows, seconds_left=seconds_left))[settlement.job_id]
         answers = await self._group.write(self._bringing, rows, seconds_left=seconds_left)
         answer = answers[settlement.job_id]
         if isinstance(answer, RequestRefused):
             raise answer
         return answer
+
+    async def take_turn(self, wanted: TurnWanted, *, seconds_left: Callable[[], float]) -> Turn | Behind | None:
+        """Take a job's turn of its conversation, if it is its; None where the job has another owner by now."""
+        key = wanted.lease[0]
+        return (await self._group.write(self._turns, {key: wanted}, seconds_left=seconds_left))[key]
+
+    async def next_turn(self, tenant: str, conversation_id: str) -> Ring | None:
+        """Return the ring for the held job whose turn it is now, if there is one."""
+        key = tenant, conversation_id
+        seconds_left = _countdown(CLAIM_PATIENCE_SECONDS)
+        return (await self._group.write(self._next, {key: key}, seconds_left=seconds_left))[key]
 
     async def actions(self, *, seconds_left: Callable[[], float]) -> Actions:
         """Read what workers have published; whoever asks in the same moment shares the answer."""
@@ -122,6 +138,9 @@ class Writer:
         self, connection: Connection, settlements: Sequence[Settlement]
     ) -> dict[UUID, Settled | RequestRefused]:
         return settle_with(connection, self.worker, settlements, on_accepted=self._on_accepted)
+
+    def _write_turns(self, connection: Connection, wanted: Sequence[TurnWanted]) -> dict[UUID, Turn | Behind]:
+        return take_turns(connection, self.worker, wanted)
 
 
 def _read_actions(connection: Connection, asked: Sequence[object]) -> dict[object, Actions]:

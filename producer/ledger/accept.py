@@ -40,7 +40,7 @@ WITH asked AS (
     ordinal int, id uuid, tenant text, action text, action_version int, idempotency_key text, key_derived boolean,
     fingerprint text, params text, input text, reasoning text, user_id text, agent_id text, request_id text,
     traceparent text, queue text, priority smallint, run_at timestamptz, deadline timestamptz, on_closed text,
-    parent_job_id uuid)
+    parent_job_id uuid, conversation_id text)
 ), judged AS MATERIALIZED (
   SELECT a.*, coalesce(l.rerun + 1, 0) AS rerun, coalesce(a.run_at, clock_timestamp()) AS due_at,
     l.id AS latest_id, l.state, l.accepted_at, l.same,
@@ -58,9 +58,9 @@ WITH asked AS (
   SELECT * FROM judged WHERE wanted
 ), accepted AS (
   INSERT INTO jobs (id, tenant, action, action_version, idempotency_key, key_derived, rerun, fingerprint, state, queue,
-                    priority, traceparent, due_at, deadline_at, ring_at)
+                    priority, traceparent, conversation_id, due_at, deadline_at, ring_at)
   SELECT id, tenant, action, action_version, idempotency_key, key_derived, rerun, decode(fingerprint, 'hex'),
-         '{State.QUEUED}', queue, priority, traceparent, due_at, deadline,
+         '{State.QUEUED}', queue, priority, traceparent, conversation_id, due_at, deadline,
          CASE WHEN due_at <= clock_timestamp() AND :rings THEN due_at + make_interval(secs => :patience) ELSE due_at END
   FROM wanted ORDER BY tenant, action, idempotency_key, ordinal
   ON CONFLICT (tenant, action, idempotency_key, rerun) DO NOTHING
@@ -92,9 +92,9 @@ ACCEPT_NEW = Prepared(
     f"""
 WITH accepted AS (
   INSERT INTO jobs (id, tenant, action, action_version, idempotency_key, key_derived, fingerprint, state, queue,
-                    priority, traceparent, due_at, deadline_at, ring_at)
+                    priority, traceparent, conversation_id, due_at, deadline_at, ring_at)
   SELECT :id, :tenant, :action, :action_version, :idempotency_key, :key_derived, decode(:fingerprint, 'hex'),
-         '{State.QUEUED}', :queue, :priority, :traceparent, due_at, :deadline,
+         '{State.QUEUED}', :queue, :priority, :traceparent, :conversation_id, due_at, :deadline,
          CASE WHEN due_at <= clock_timestamp() AND :rings THEN due_at + make_interval(secs => :patience) ELSE due_at END
   FROM (SELECT coalesce(:run_at, clock_timestamp()) AS due_at) AS asked
   ON CONFLICT (tenant, action, idempotency_key, rerun) DO NOTHING
@@ -130,6 +130,7 @@ FROM accepted
     run_at="timestamptz",
     deadline="timestamptz",
     parent_job_id="uuid",
+    conversation_id="text",
     rings="boolean",
     patience="double precision",
 )

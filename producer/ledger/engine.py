@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from producer.errors import LedgerUnavailable
@@ -85,6 +86,19 @@ def in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
     """Do `work` in one transaction, committed when it returns."""
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
         return work(connection)
+
+
+@contextmanager
+def transaction_on(connection: Connection) -> Iterator[None]:
+    """Make one transaction of a block, on a connection in autocommit; taken back where the block raises."""
+    connection.exec_driver_sql("BEGIN")
+    try:
+        yield
+    except BaseException:
+        with suppress(SQLAlchemyError):  # the connection is gone, and the transaction with it
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
 
 
 def retrying(work: Callable[[], T]) -> T:

@@ -19,6 +19,7 @@ JOB_COLUMNS = """
   j.id, j.tenant, j.action, j.idempotency_key, j.key_derived, j.rerun, j.replays, j.state, j.waiting_for, j.queue,
   j.priority, j.traceparent, j.accepted_at, j.due_at, j.deadline_at, j.attempt, j.crashes, j.fence, j.effect,
   j.lease_owner, j.lease_expires_at, j.cancel_requested_at, j.finished_at,
+  j.conversation_id,
   d.request_id, d.parent_job_id, d.agent_id, d.user_id, d.input, d.reasoning, d.params, d.result, d.error, d.latency_ms,
   d.tokens_in, d.tokens_out, d.cost_usd, clock_timestamp() - j.accepted_at AS age
 """
@@ -53,8 +54,9 @@ class JobRecord:
 
     Attributes:
         attempt: Attempts spent; a hold spends none.
-        waiting_for: ``retry`` | ``breaker`` | ``rate`` | ``concurrency`` | ``budget`` | ``worker`` (its last one
-            vanished, or stopped); None unless the state is ``waiting``.
+        waiting_for: ``retry`` | ``breaker`` | ``rate`` | ``concurrency`` | ``conversation`` (another turn is first) |
+            ``budget`` | ``worker`` (its last one vanished, or stopped); None unless the state is ``waiting``.
+        conversation_id: Of which it is a turn; None where it is none.
         parent_job_id: The job whose action asked for this one; None where a producer did.
         error: ``{"type", "message", "traceback"}`` of the last attempt that failed.
         latency_ms: From the last attempt's intent to its outcome, in milliseconds.
@@ -85,6 +87,7 @@ class JobRecord:
     lease_expires_at: datetime | None
     cancel_requested_at: datetime | None
     finished_at: datetime | None
+    conversation_id: str | None
     request_id: str
     parent_job_id: UUID | None
     agent_id: str | None

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import BigInteger as Bigint
 
-from producer.ledger.states import LEASED, RINGABLE, State, in_sql
+from producer.ledger.states import LEASED, OPEN, RINGABLE, State, in_sql
 
 metadata = MetaData(
     naming_convention={
@@ -76,6 +76,7 @@ jobs = Table(
     Column("cancel_requested_at", Timestamp),
     Column("finished_at", Timestamp),
     Column("last_seq", Integer, nullable=False, server_default="1"),
+    Column("conversation_id", Text),
     UniqueConstraint("tenant", "action", "idempotency_key", "rerun"),
     CheckConstraint(f"state IN ({in_sql(State)})", name="state"),
     CheckConstraint(f"(state IN ({in_sql(LEASED)})) = (lease_expires_at IS NOT NULL)", name="lease"),
@@ -89,6 +90,14 @@ jobs = Table(
         "jobs_to_expire",
         "deadline_at",
         postgresql_where=text(f"state IN ({in_sql(RINGABLE)}) AND deadline_at IS NOT NULL"),
+    ),
+    # Whose turn it is in a conversation: the first of these by id.
+    Index(
+        "jobs_in_conversation",
+        "tenant",
+        "conversation_id",
+        "id",
+        postgresql_where=text(f"conversation_id IS NOT NULL AND state IN ({in_sql(OPEN)})"),
     ),
     # What a person looks for and what is rare; the rest is found newest first by the primary key.
     Index(
@@ -134,6 +143,32 @@ events = Table(
     Column("fence", Bigint),
     Column("worker", Text),
     Column("data", JSON),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    # The job that has the turn until it is closed; no foreign key: it may be gone by then.
+    Column("turn_of", Uuid),
+    Column("last_seq", Integer, nullable=False, server_default="0"),
+    Column("created_at", Timestamp, nullable=False, server_default=NOW),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("conversation_id", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("role", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("tool_calls", JSON),
+    Column("tokens", Bigint),
+    Column("job_id", Uuid, nullable=False),
+    Column("at", Timestamp, nullable=False, server_default=NOW),
+    CheckConstraint("role IN ('system', 'user', 'assistant', 'tool')", name="role"),
 )
 
 actions = Table(

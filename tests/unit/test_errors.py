@@ -12,6 +12,7 @@ import pytest
 from producer import errors
 from producer.errors import (
     Conflict,
+    ConversationNotFound,
     IdempotencyConflict,
     InvalidRequest,
     JobFailed,
@@ -44,6 +45,7 @@ ONE_OF_EACH: list[SurefootError] = [
     KeyInFlight(),
     LedgerUnavailable("a"),
     JobNotFound("a"),
+    ConversationNotFound("a"),
     JobNotInDoubt(ID, "queued"),
     JobUnfinished("a"),
     JobFailed(ID, "dead", {"type": "Unknown", "message": "no answer"}),

@@ -44,6 +44,7 @@ RECORD = JobRecord(
     lease_expires_at=None,
     cancel_requested_at=None,
     finished_at=NOW,
+    conversation_id=None,
     request_id="ticket-42",
     parent_job_id=None,
     agent_id="desk",

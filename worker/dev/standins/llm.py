@@ -10,6 +10,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,12 +41,14 @@ class LlmCall:
         category: What the rules made of it.
         prompt_tokens: Estimated from the text.
         completion_tokens: Estimated from the text.
+        messages: What it was given.
     """
 
     unit: str
     category: Category
     prompt_tokens: int
     completion_tokens: int
+    messages: Sequence[Mapping[str, Any]]
 
 
 class LlmStandIn:
@@ -95,7 +98,7 @@ class LlmStandIn:
         reading = read(text)
         content = json.dumps(asdict(reading), ensure_ascii=False) if _wants_json(chat) else reading.reply
         prompt = sum(TOKENS_PER_MESSAGE + _tokens(_text(message)) for message in chat["messages"])
-        call = LlmCall(_unit(text), reading.category, prompt, _tokens(content))
+        call = LlmCall(_unit(text), reading.category, prompt, _tokens(content), chat["messages"])
         with self._lock:
             self._calls.append(call)
         return Answer(200, _completion(hashlib.sha256(request.body).hexdigest(), content, call))

@@ -1,0 +1,223 @@
+"""Conversations, on real workers: one turn at a time, in order, and what was said is there once or never."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer import ConversationNotFound, InvalidRequest, Producer, Settings, State
+from producer.job import Job
+from tests.conversation_actions import UNSPEAKABLE
+from tests.houses import House, house_of, start_worker, until
+from worker.conversations import LOOK_SECONDS
+
+SECONDS = 30.0
+
+
+def say(producer: Producer, conversation: str, text: str, **params: Any) -> Job:
+    asked = {"conversation_id": conversation, "text": text} | params
+    return producer.enqueue("talk.say", asked, idempotency_key=f"{conversation}-{text}")
+
+
+def contents(producer: Producer, conversation: str) -> list[str]:
+    return [message.content for message in producer.conversation(conversation).messages]
+
+
+def is_held(job: Job) -> bool:
+    record = job.refresh().record
+    return (record.state, record.waiting_for) == (State.WAITING, "conversation")
+
+
+def test_a_turn_sees_what_was_said_before_and_adds_to_it(house: House) -> None:
+    first = say(house.producer, "one", "hello")
+    assert first.get(SECONDS) == []
+    second = say(house.producer, "one", "again")
+    assert second.get(SECONDS) == ["hello", "re: hello"]
+    read = house.producer.conversation("one")
+    assert [(m.seq, m.role, m.content, m.tokens, m.job_id) for m in read.messages] == [
+        (1, "user", "hello", None, first.id),
+        (2, "assistant", "re: hello", 3, first.id),
+        (3, "user", "again", None, second.id),
+        (4, "assistant", "re: again", 3, second.id),
+    ]
+    assert (read.length, read.turn_of, read.waiting) == (4, None, ())
+    assert [message.seq for message in house.producer.conversation("one", limit=1).messages] == [4]
+
+
+@pytest.fixture
+def two_workers(settings: Settings, lone_producer: Producer, tmp_path: Path) -> Iterator[Producer]:
+    workers = [start_worker(settings, tmp_path / f"{n}.log", concurrency=20) for n in range(2)]
+    yield lone_producer
+    for worker in workers:
+        worker.stop()
+
+
+@pytest.mark.timeout(90)
+def test_turns_that_come_all_at_once_never_interleave_over_two_workers_and_keep_their_order(
+    two_workers: Producer, tmp_path: Path
+) -> None:
+    log, gate, count = tmp_path / "log", tmp_path / "gate", 25
+    requests = [
+        {
+            "action": "talk.say",
+            "params": {"conversation_id": name, "text": f"{n}", "log": str(log), "gate": str(gate)},
+            "idempotency_key": f"{name}-{n}",
+        }
+        for n in range(count)
+        for name in ("a", "b", "c")
+    ]
+    jobs = two_workers.enqueue_many(requests)
+    until(lambda: log.exists() and len(log.read_text().splitlines()) == 3)  # one turn of each has begun
+    gate.touch()
+    for job in jobs:
+        job.get(SECONDS)
+    notes = [json.loads(line) for line in log.read_text().splitlines()]
+    for name in ("a", "b", "c"):
+        said = [(note["text"], note["what"]) for note in notes if note["conversation"] == name]
+        assert said == [(f"{n}", what) for n in range(count) for what in ("began", "ended")]
+        messages = two_workers.conversation(name).messages
+        assert [message.seq for message in messages] == list(range(1, 2 * count + 1))
+        assert [message.content for message in messages] == [f"{p}{n}" for n in range(count) for p in ("", "re: ")]
+    assert len({note["pid"] for note in notes}) == 2
+
+
+def test_a_turn_behind_another_is_held_with_the_reason_and_takes_no_place(house: House, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = say(house.producer, "held", "first", gate=str(gate))
+    until(lambda: first.refresh().state is State.RUNNING)
+    others = [say(house.producer, "held", str(n)) for n in range(5)]  # the worker has two places
+    for job in others:
+        until(lambda job=job: is_held(job))  # type: ignore[misc]  # mypy wants no default
+    read = house.producer.conversation("held")
+    assert (read.turn_of, read.waiting) == (first.id, tuple(job.id for job in others))
+    assert house.producer.enqueue("test.add", {"a": 1, "b": 1}, idempotency_key="beside").get(SECONDS) == {"total": 2}
+    held = next(event for event in others[0].events if event.kind == "held")
+    assert held.data is not None
+    assert (held.data["why"], held.data["waiting_for"], held.data["behind"]) == (
+        "another turn is first",
+        "conversation",
+        str(first.id),
+    )
+    gate.touch()
+    for job in others:
+        job.get(SECONDS)
+    assert {job.record.attempt for job in others} == {1}
+    # Rung for by the turn before it, long before it would have looked by itself.
+    assert all(job.record.age < LOOK_SECONDS for job in others)
+
+
+def test_a_retried_turn_keeps_its_turn_and_is_there_once(house: House) -> None:
+    first, second = say(house.producer, "retried", "first", fail=3), say(house.producer, "retried", "second")
+    assert first.get(SECONDS) == []
+    assert second.get(SECONDS) == ["first", "re: first"]
+    assert first.record.attempt == 4
+
+
+def test_a_turn_that_fails_says_nothing_and_the_next_has_it(house: House) -> None:
+    first, second = say(house.producer, "dead", "first", fail=100), say(house.producer, "dead", "second")
+    assert second.get(SECONDS) == []
+    assert first.refresh().state is State.DEAD
+    assert contents(house.producer, "dead") == ["second", "re: second"]
+
+
+def test_a_turn_whose_worker_was_killed_is_there_once(own_house: House, tmp_path: Path) -> None:
+    producer = own_house.producer
+    killed = producer.enqueue("talk.die", {"conversation_id": "killed", "mark": str(tmp_path / "mark")})
+    after = say(producer, "killed", "after")
+    assert after.get(SECONDS) == ["attempt 2"]
+    assert killed.refresh().record.crashes == 1
+
+
+def test_a_turn_outlives_its_whole_worker_and_nobody_else_gets_it_meanwhile(
+    settings: Settings, lone_producer: Producer, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    worker = start_worker(settings, tmp_path / "first.log")
+    first = say(lone_producer, "outlives", "first", gate=str(gate))
+    until(lambda: first.refresh().state is State.RUNNING)
+    second = say(lone_producer, "outlives", "second")
+    until(lambda: is_held(second))
+    worker.kill()
+    gate.touch()
+    with house_of(settings, tmp_path) as house:
+        assert second.get(SECONDS) == ["first", "re: first"]
+        assert first.refresh().record.crashes == 1
+        assert contents(house.producer, "outlives") == ["first", "re: first", "second", "re: second"]
+
+
+def test_a_turn_in_doubt_keeps_it_until_somebody_says_what_became_of_it(house: House) -> None:
+    first = say(house.producer, "doubt", "first", doubt=True, effect="unsafe").wait(SECONDS)
+    assert first.state is State.IN_DOUBT
+    second = say(house.producer, "doubt", "second")
+    until(lambda: is_held(second))
+    assert house.producer.conversation("doubt").turn_of == first.id
+    first.resolve("abandon", reason="nobody will know")
+    assert second.get(SECONDS) == []
+    assert second.record.age < LOOK_SECONDS
+
+
+def test_a_turn_that_is_cancelled_while_it_waits_holds_up_nobody(house: House, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = say(house.producer, "cancelled", "first", gate=str(gate))
+    until(lambda: first.refresh().state is State.RUNNING)
+    second, third = (say(house.producer, "cancelled", text) for text in ("second", "third"))
+    for job in (second, third):
+        until(lambda job=job: is_held(job))  # type: ignore[misc]  # as above
+    assert second.cancel() == "cancelled"
+    gate.touch()
+    assert third.get(SECONDS) == ["first", "re: first"]
+    assert third.record.age < LOOK_SECONDS
+
+
+@pytest.mark.parametrize("kind", UNSPEAKABLE)
+def test_what_cannot_be_kept_is_refused_where_it_is_said_and_nothing_of_the_turn_is_there(
+    house: House, kind: str
+) -> None:
+    name = f"hostile-{kind}"
+    job = house.producer.enqueue("talk.hostile", {"conversation_id": name, "kind": kind}).wait(SECONDS)
+    assert job.error is not None
+    assert (job.state, job.error["type"]) == (State.DEAD, "InvalidRequest")
+    assert contents(house.producer, name) == []
+
+
+def test_turns_may_follow_one_another_as_follow_ups(house: House) -> None:
+    house.producer.enqueue("talk.go_on", {"conversation_id": "on", "left": 5}, request_id="on")
+    until(lambda: len(house.producer.chain("on")) == 6)
+    for record in house.producer.chain("on"):
+        house.producer.job(record.id).get(SECONDS)
+    assert contents(house.producer, "on") == ["5", "4", "3", "2", "1", "0"]
+    assert house.producer.conversation("on").messages[0].tool_calls == [{"id": "call-1", "type": "function"}]
+
+
+@pytest.mark.parametrize(("params", "is_turn"), [({}, False), ({"conversation_id": "maybe"}, True)], ids=str)
+def test_a_job_that_names_no_conversation_is_no_turn(house: House, params: dict[str, str], *, is_turn: bool) -> None:
+    assert house.producer.enqueue("talk.maybe", params).get(SECONDS) is is_turn
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 256])
+def test_a_conversation_s_name_is_refused_when_it_is_asked_for(house: House, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="conversation_id"):
+        house.producer.enqueue("talk.say", {"conversation_id": name, "text": "hello"})
+    with pytest.raises(InvalidRequest, match="conversation_id"):
+        house.producer.conversation(name)
+
+
+def test_a_conversation_that_never_began_is_not_found(house: House) -> None:
+    with pytest.raises(ConversationNotFound, match="'never'"):
+        house.producer.conversation("never")
+
+
+def test_another_tenant_s_conversation_of_the_same_name_is_another(house: House) -> None:
+    say(house.producer, "shared", "ours").get(SECONDS)
+    settings = house.settings
+    other = Producer(Settings(database_url=settings.database_url, redis_url=settings.redis_url, tenant="other"))
+    try:
+        assert say(other, "shared", "theirs").get(SECONDS) == []
+        assert contents(other, "shared") == ["theirs", "re: theirs"]
+    finally:
+        other.close()
+    assert contents(house.producer, "shared") == ["ours", "re: ours"]
