@@ -16,6 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from producer.conversation import Conversation
 from producer.ledger.reads import Event, JobRecord
 from producer.ledger.states import State
 from producer.redact import redact
@@ -78,6 +79,32 @@ def job(record: JobRecord, events: Sequence[Event]) -> RenderableType:
         number = "" if event.attempt is None else str(event.attempt)
         history.add_row(str(event.seq), since, event.kind, number, Text(_safe(event.worker or "")), Text(what))
     return Group(_decision(None, record, {}), _lifecycle(record), history)
+
+
+def conversation_facts(found: Conversation) -> dict[str, Any]:
+    """Return a conversation as plain JSON, secrets redacted."""
+    facts = asdict(found)
+    for message in facts["messages"]:
+        message |= {"content": redact(message["content"]), "tool_calls": redact(message["tool_calls"])}
+    return facts
+
+
+def conversation(found: Conversation) -> RenderableType:
+    """Draw a conversation, a row for each message."""
+    said = Table("", "when", "role", "tokens", "what", box=None, pad_edge=False)
+    for message in found.messages:
+        what = [_short(redact(message.content))] if message.content or message.tool_calls is None else []
+        if message.tool_calls is not None:
+            what.append(f"tool calls {_short(redact(message.tool_calls))}")
+        when = "" if message.at is None else f"{message.at:%Y-%m-%d %H:%M:%S}"
+        tokens = "" if message.tokens is None else str(message.tokens)
+        said.add_row(str(message.seq), when, message.role, tokens, Text("\n".join(what)))
+    head = Text.assemble(
+        ("Conversation ", "bold"), _safe(found.id), f"  {found.length} message{'' if found.length == 1 else 's'}"
+    )
+    turns = [] if found.turn_of is None else [f"turn of job {found.turn_of}"]
+    turns += [f"waiting job {job_id}" for job_id in found.waiting]
+    return Group(head, said, *(Text(line, "yellow") for line in turns))
 
 
 def jobs(records: Iterable[JobRecord]) -> RenderableType:

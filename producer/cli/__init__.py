@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from producer.cli import jobs
+from producer.cli.conversations import conversation
 from producer.cli.enqueue import enqueue
 from producer.cli.migrate import migrate_command
 
@@ -23,6 +24,7 @@ for command in (
     enqueue,
     jobs.show,
     jobs.chain,
+    conversation,
     jobs.jobs,
     jobs.cancel,
     jobs.resolve,

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from producer import ConversationNotFound, InvalidRequest, Producer, Settings, State
+from producer.cli import main
 from producer.job import Job
 from tests.conversation_actions import UNSPEAKABLE
 from tests.houses import House, house_of, start_worker, until
@@ -221,3 +223,23 @@ def test_another_tenant_s_conversation_of_the_same_name_is_another(house: House)
     finally:
         other.close()
     assert contents(house.producer, "shared") == ["ours", "re: ours"]
+
+
+def test_the_command_line_shows_a_conversation(house: House) -> None:
+    job = say(house.producer, "shown", "hello")
+    job.get(SECONDS)
+    environment = {
+        "SUREFOOT_DATABASE_URL": house.settings.database_url,
+        "SUREFOOT_REDIS_URL": house.settings.redis_url,
+    }
+    shown = CliRunner().invoke(main, ["conversation", "shown"], env=environment)
+    assert shown.exit_code == 0
+    assert "Conversation shown  2 messages" in shown.output
+    assert "re: hello" in shown.output
+    facts = json.loads(CliRunner().invoke(main, ["conversation", "shown", "--json"], env=environment).output)
+    assert [(message["role"], message["job_id"]) for message in facts["messages"]] == [
+        ("user", str(job.id)),
+        ("assistant", str(job.id)),
+    ]
+    missing = CliRunner().invoke(main, ["conversation", "never"], env=environment)
+    assert (missing.exit_code, missing.output) == (2, "surefoot: there is no conversation 'never' yet\n")

@@ -12,10 +12,10 @@ from sqlalchemy import Engine, TextClause, text
 from sqlalchemy.engine import Connection
 
 from producer import Settings
-from producer.ledger import accept, cancel, reads, resolve
+from producer.ledger import accept, cancel, conversations, reads, resolve
 from producer.ledger.engine import open_engine
 from producer.ledger.prepared import Prepared
-from worker import relay, rescue, statements
+from worker import relay, rescue, statements, turns
 
 MILLION = 1_000_000
 ON_THEIR_WAY = 200
@@ -23,18 +23,24 @@ JOB = "00000000-0000-7000-8000-000000000001"
 
 FILL = f"""
 INSERT INTO jobs (id, tenant, action, action_version, idempotency_key, key_derived, fingerprint, state, waiting_for,
-  queue, priority, traceparent, due_at, ring_at, lease_expires_at, effect, deadline_at)
+  queue, priority, traceparent, due_at, ring_at, lease_expires_at, effect, deadline_at, conversation_id)
 SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'default', 'test.add', 1, 'key-' || n, false,
   sha256(n::text::bytea), state, CASE state WHEN 'waiting' THEN 'retry' END, 'actions', 5, '00-0-0-00',
   clock_timestamp(), clock_timestamp(), CASE WHEN state IN ('claimed', 'running') THEN clock_timestamp() END, 'pure',
-  CASE WHEN n % 10 = 0 THEN clock_timestamp() END
+  CASE WHEN n % 10 = 0 THEN clock_timestamp() END, CASE WHEN n % 2 = 0 THEN 'conversation-' || n % 1000 END
 FROM (SELECT n, CASE WHEN n > {ON_THEIR_WAY} THEN (ARRAY['succeeded', 'succeeded', 'failed', 'cancelled'])[n % 4 + 1]
              ELSE (ARRAY['queued', 'waiting', 'claimed', 'running'])[n % 4 + 1] END AS state
       FROM generate_series(1, {MILLION}) n) made;
 INSERT INTO decisions (job_id, request_id, action, params)
 SELECT id, 'request-' || (row_number() OVER () / 4), 'test.add', '{{}}' FROM jobs;
+INSERT INTO conversations (tenant, id, turn_of) SELECT 'default', conversation_id, max(id::text)::uuid FROM jobs
+WHERE conversation_id IS NOT NULL GROUP BY conversation_id;
+INSERT INTO messages (tenant, conversation_id, seq, role, content, job_id)
+SELECT tenant, conversation_id, row_number() OVER (PARTITION BY conversation_id), 'user', 'hello', id FROM jobs
+WHERE conversation_id IS NOT NULL;
 INSERT INTO events (job_id, seq, kind) SELECT id, seq, 'accepted' FROM jobs, generate_series(1, 2) seq;
 VACUUM ANALYZE jobs; VACUUM ANALYZE decisions; VACUUM ANALYZE events;
+VACUUM ANALYZE conversations; VACUUM ANALYZE messages;
 """
 
 ASKED = json.dumps(
@@ -62,6 +68,11 @@ CLAIMED = {"ids": [UUID(JOB)], "actions": ["test.add"], "versions": [1], "worker
 SETTLED = json.dumps(
     [{"id": JOB, "fence": 1, "was": "running", "becomes": "succeeded", "unspent": 0, "kind": "succeeded"}]
 )
+LEASES = {"ids": [UUID(JOB)], "fences": [1]}
+CONVERSATIONS = {"tenants": ["default"], "conversations": ["conversation-2"]}
+SAID = json.dumps(
+    [{"job_id": JOB, "tenant": "default", "conversation_id": "conversation-2", "ordinal": 1, "role": "user"}]
+)
 
 STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "accept": (accept.ACCEPT, {"asked": ASKED, "rings": True, "patience": 2}),
@@ -88,6 +99,14 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "due": (relay.DUE, {"batch": 500}),
     "looked_at": (relay.LOOKED_AT, {"ids": [UUID(JOB)], "seconds": [2.0]}),
     "expire": (relay.EXPIRE, {"batch": 500, "worker": "w"}),
+    "conversation": (conversations.CONVERSATION, {"tenant": "default", "id": "conversation-2"}),
+    "waiting_turns": (conversations.WAITING, {"tenant": "default", "id": "conversation-2", "limit": 100}),
+    "messages": (conversations.MESSAGES, {"tenant": "default", "id": "conversation-2", "limit": 100, "bytes": 1 << 20}),
+    "wake_turns": (conversations.WAKE_TURNS, {"ids": [UUID(JOB)], "channel": "c"}),
+    "lock_conversations": (turns.LOCK_CONVERSATIONS, LEASES | CONVERSATIONS),
+    "take_turns": (turns.TAKE_TURNS, LEASES | {"worker": "w"}),
+    "next_turns": (turns.NEXT_TURNS, CONVERSATIONS),
+    "append": (turns.APPEND, {"asked": SAID}),
     "rescue": (rescue.RESCUE, {"batch": 100, "worker": "w", "cap": 3}),
 }
 

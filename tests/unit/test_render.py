@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from producer import render
+from producer.conversation import Conversation, Message
 from producer.ledger.reads import Event, JobRecord
 from producer.ledger.states import State
 from tests.unit.json_values import CANARY
@@ -199,3 +200,42 @@ def test_a_follow_up_names_the_decision_that_it_follows() -> None:
     assert re.search(r"follows +1\. email\.send", drawn(render.chain("ticket-42", [RECORD, child])))
     assert re.search(f"follows +job {RECORD.id}", drawn(render.chain("ticket-42", [child])))
     assert "follows" not in drawn(render.chain("ticket-42", [RECORD]))
+
+
+TALK = Conversation(
+    id="ticket-42",
+    tenant="default",
+    created_at=NOW,
+    turn_of=UUID(int=7),
+    waiting=(UUID(int=8),),
+    length=3,
+    messages=(
+        Message(role="user", content="my password=hunter2secret \x1b[31m[bold]", seq=2, job_id=UUID(int=6), at=NOW),
+        Message(
+            role="assistant", content="", tool_calls=[{"token": CANARY}], tokens=12, seq=3, job_id=UUID(int=6), at=NOW
+        ),
+    ),
+)
+
+
+def test_a_conversation_shows_its_messages_in_order_and_whose_turn_it_is() -> None:
+    seen = drawn(render.conversation(TALK))
+    assert seen.startswith("Conversation ticket-42  3 messages\n")
+    assert re.search(r"2 +2025-03-01 23:30:00 +user +my password", seen)
+    assert re.search(r"3 +2025-03-01 23:30:00 +assistant +12 +tool calls", seen)
+    assert f"turn of job {UUID(int=7)}\nwaiting job {UUID(int=8)}" in re.sub(" +\n", "\n", seen)
+
+
+def test_a_conversation_is_shown_without_secrets_and_touches_no_terminal() -> None:
+    for seen in (drawn(render.conversation(TALK)), render.as_json(render.conversation_facts(TALK))):
+        assert "hunter2secret" not in seen
+        assert CANARY not in seen
+        assert "\x1b" not in seen
+        assert "[bold]" in seen
+
+
+def test_a_conversation_as_json_is_whole() -> None:
+    facts = json.loads(render.as_json(render.conversation_facts(TALK)))
+    assert (facts["turn_of"], facts["waiting"], facts["length"]) == (str(UUID(int=7)), [str(UUID(int=8))], 3)
+    assert [message["seq"] for message in facts["messages"]] == [2, 3]
+    assert facts["messages"][1]["tool_calls"] == [{"token": "[redacted]"}]
