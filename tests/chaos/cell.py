@@ -26,6 +26,8 @@ from tests.chaos.switchboard import Parked
 REACH_SECONDS = 20.0
 # A ring that got lost is repeated after five seconds; a worker that must start first takes a few more.
 DRAIN_SECONDS = 30.0
+# A defect may keep a job from ever coming to rest.
+MUTANT_DRAIN_SECONDS = 10.0
 JOB = text("SELECT id, state, fence, lease_owner FROM jobs WHERE tenant = :run")
 
 
@@ -209,14 +211,15 @@ class Play:
 
         Where that takes too long, the evidence is taken all the same, for the checker to judge.
         """
+        patience = DRAIN_SECONDS if self.cell.mutant is None else MUTANT_DRAIN_SECONDS
         try:
-            until(self._is_at_rest, seconds=DRAIN_SECONDS, what="the end of the job")
-            until(self._is_answered, seconds=DRAIN_SECONDS, what="the end of the requests")
+            until(self._is_at_rest, seconds=patience, what="the end of the job")
+            until(self._is_answered, seconds=patience, what="the end of the requests")
             if self.cell.point.name == "stop.draining" and victim.lives:
-                victim.process.wait(DRAIN_SECONDS)
+                victim.process.wait(patience)
             alive = [worker.pid for worker in self.lane.workers if worker.lives]
-            until(lambda: self.lane.switchboard.busy(alive) == 0, seconds=DRAIN_SECONDS, what="the end of the attempts")
-            until(self._is_silent, seconds=DRAIN_SECONDS, what="the end of the rings")
+            until(lambda: self.lane.switchboard.busy(alive) == 0, seconds=patience, what="the end of the attempts")
+            until(self._is_silent, seconds=patience, what="the end of the rings")
         except (NotReached, TimeoutExpired) as error:
             self.unrest = str(error)
 

@@ -8,6 +8,9 @@ from typing import Literal
 
 from producer.ledger.states import State
 from tests.chaos.cell import Cell, Play
+from tests.chaos.checker.findings import Outcome
+from tests.chaos.checker.judge import verdict_on
+from tests.chaos.evidence_folder import read
 from tests.chaos.expectations import ends
 
 Verdict = Literal["held", "broken", "inconclusive"]
@@ -41,14 +44,18 @@ def judge(play: Play) -> Judged:
     """Judge a cell whose evidence is complete."""
     job = play.job()
     state = None if job is None else State(job.state)
-    why: list[str] = []
+    verdict = verdict_on(read(play.folder))
+    why = [f"{found.invariant} expected {found.expected}; found {found.found}" for found in verdict.findings]
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        why.extend(f"{invariant} had nothing to judge" for invariant in verdict.vacuous)
+        return Judged(play.cell, play.folder, "inconclusive", tuple(why), state=state, recovery=play.recovery())
     if state not in ends(play.cell):
         expected = " or ".join(sorted(ends(play.cell)))
         why.append(f"end is {state}, not {expected}")
     if play.unrest is not None:
         why.append(f"end {play.unrest}")
-    verdict: Verdict = "broken" if why else "held"
-    return Judged(play.cell, play.folder, verdict, tuple(why), state=state, recovery=play.recovery())
+    came_to: Verdict = "broken" if why else "held"
+    return Judged(play.cell, play.folder, came_to, tuple(why), state=state, recovery=play.recovery())
 
 
 def inconclusive(cell: Cell, folder: Path, error: Exception) -> Judged:

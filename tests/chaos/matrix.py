@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg2
@@ -23,6 +23,7 @@ from tests.chaos.deaths import DEATHS
 from tests.chaos.evidence import ActionFacts, Effect
 from tests.chaos.judged import Judged, inconclusive, judge
 from tests.chaos.lane import Crew, Lane, with_database
+from tests.chaos.mutants import FOUND
 from tests.chaos.points import POINTS
 from tests.chaos.processes import World
 from worker.dev.servers import Postgres
@@ -30,6 +31,10 @@ from worker.lifecycle import publish
 
 EFFECTS: tuple[Effect, ...] = ("pure", "idempotent", "keyed", "verifiable", "unsafe")
 CELLS = tuple(Cell(point, effect, death) for point in POINTS for effect in EFFECTS for death in DEATHS)
+# Each deliberate defect, in the cell that shows it.
+MUTANTS = tuple(
+    replace(cell, mutant=mutant) for mutant, found in FOUND.items() for cell in CELLS if cell.name == found.cell
+)
 TEMPLATE = "chaos"
 
 

@@ -9,6 +9,15 @@ from collections.abc import Iterator, Sequence
 from tests.chaos.deaths import DEATHS
 from tests.chaos.judged import Judged
 
+# What the checker's invariants mean to whoever reads one line.
+FIGURES = {
+    "lost": ("I1",),
+    "phantom": ("I2",),
+    "duplicate effects": ("I3",),
+    "doubt not shown": ("I6",),
+    "illegal moves": ("I7", "I8", "I9"),
+}
+
 
 def report(judged: Sequence[Judged], *, seconds: float) -> str:
     """Return the whole report."""
@@ -43,6 +52,8 @@ def _figures(judged: Sequence[Judged], seconds: float) -> Iterator[str]:
         f"{len(judged)} cells in {seconds:.0f} s: {counts['held']} held, {counts['broken']} broken,"
         f" {counts['inconclusive']} inconclusive"
     )
+    found = {name: sum(any(map(each.breaks, ids)) for each in judged) for name, ids in FIGURES.items()}
+    yield ", ".join(f"{name} {count}" for name, count in found.items())
     doubted = sum(each.state == "in_doubt" for each in judged)
     recoveries = sorted(each.recovery for each in judged if each.recovery is not None)
     if recoveries:

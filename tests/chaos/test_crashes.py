@@ -1,4 +1,4 @@
-"""A slice of the crash matrix: each point once, and each death at the points where it tells most."""
+"""A slice of the crash matrix, each point once or more often; and the matrix itself, held against deliberate defects."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.judged import Judged
-from tests.chaos.matrix import CELLS, Matrix
+from tests.chaos.matrix import CELLS, MUTANTS, Matrix
+from tests.chaos.mutants import FOUND
 
-LANES = 6
+LANES = 8
 # The effect class and the death that ask most of each point.
 SLICE = (
     "accept.before-keyed-sigkill",
@@ -53,10 +54,17 @@ pytestmark = pytest.mark.timeout(300)
 def judged() -> Iterator[Mapping[str, Judged]]:
     folder = Path(tempfile.mkdtemp(prefix="crashes-"))  # a short path: there are sockets in it
     cells = [cell for cell in CELLS if cell.name in SLICE]
-    yield {each.cell.name: each for each in Matrix(folder / "m").play(cells, lanes=LANES)}
+    yield {each.cell.name: each for each in Matrix(folder / "m").play([*MUTANTS, *cells], lanes=LANES)}
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.parametrize("cell", SLICE)
 def test_a_death_on_a_jobs_way_loses_nothing_and_repeats_nothing(cell: str, judged: Mapping[str, Judged]) -> None:
     assert (judged[cell].verdict, judged[cell].why) == ("held", ())
+
+
+@pytest.mark.parametrize("mutant", FOUND)
+def test_the_matrix_finds_a_defect(mutant: str, judged: Mapping[str, Judged]) -> None:
+    found = FOUND[mutant]
+    cell = judged[f"{mutant}-{found.cell}"]
+    assert cell.breaks(found.invariant), (cell.verdict, cell.why)
