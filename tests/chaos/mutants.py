@@ -99,6 +99,7 @@ def _key_per_attempt() -> None:
 
 def _unknown_is_none() -> None:
     """An attempt that was not answered counts as one without an effect."""
+
     def hopeful(*args: Any, **policy: Any) -> Failure:
         return replace(classify(*args, **policy), effect="none")
 

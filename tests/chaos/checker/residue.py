@@ -9,7 +9,7 @@ from tests.chaos.checker.view import KILLS, View, about
 
 I16 = "I16"
 # Celery's own; who is held, and the limits of what runs. They say nothing of a job, and most end by themselves.
-EXPECTED_KEYS = ("_kombu.binding.", "unacked", "surefoot:held:", "surefoot:limit:")
+EXPECTED_KEYS = ("_kombu.binding", "unacked", "surefoot:held:", "surefoot:limit:")
 
 
 def no_residue(view: View, tally: Tally) -> Iterator[Finding]:

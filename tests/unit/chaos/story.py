@@ -56,7 +56,10 @@ class Story:
         self.logs: list[LogLine] = []
         self.queues = {"actions": 0}
         self.unacked = 0
-        self.keys: dict[str, tuple[str, ...]] = {"set": ("_kombu.binding.actions",)}
+        self.keys: dict[str, tuple[str, ...]] = {
+            "set": ("_kombu.binding.actions", "_kombu.binding_permanent.actions"),
+            "zset": ("_kombu.binding_deadlines",),
+        }
         self.left = ProcessesLeft(processes=(), postgres_connections=3, redis_clients=1)
         self.torn: dict[str, int] = {}
         self.second: Snapshot | None = None
