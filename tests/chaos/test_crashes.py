@@ -1,4 +1,4 @@
-"""A slice of the crash matrix, each point once or more often; and the matrix itself, held against deliberate defects."""
+"""A slice of the crash matrix, each point once at least; and the matrix itself, held against deliberate defects."""
 
 from __future__ import annotations
 
