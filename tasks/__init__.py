@@ -12,15 +12,20 @@ The names below are all that an action needs:
 from tasks._context import Context
 from tasks._outcomes import ActionError, Hold, Refused, Retry, Unknown
 from tasks._registry import action, load
-from tasks._spec import RING_SIZE, ActionSpec, EffectClass, InvalidAction, Policy
+from tasks._signature import InvalidAction
+from tasks._spec import RING_SIZE, ActionSpec, EffectClass, Policy
 from tasks._turn import Turn
+from tasks._verify import CannotTell, DidNotHappen, Happened
 
 __all__ = [
     "RING_SIZE",
     "ActionError",
     "ActionSpec",
+    "CannotTell",
     "Context",
+    "DidNotHappen",
     "EffectClass",
+    "Happened",
     "Hold",
     "InvalidAction",
     "Policy",

@@ -143,8 +143,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         lines = "(its traceback cannot be had)"
     return {
         "type": type(error).__name__,
-        "message": _told(_message(error), MESSAGE_LIMIT),
-        "traceback": _told(lines, TRACEBACK_LIMIT),
+        "message": told(_message(error), MESSAGE_LIMIT),
+        "traceback": told(lines, TRACEBACK_LIMIT),
     }
 
 
@@ -155,7 +155,8 @@ def _message(error: BaseException) -> str:
         return f"(its message cannot be had: {type(second).__name__})"
 
 
-def _told(text: str, limit: int) -> str:
+def told(text: str, limit: int) -> str:
+    """Return a text as the ledger and the log may have it: secrets redacted, cut in the middle if it is long."""
     # Cut first, amply: looking through megabytes for secrets would hold everybody else up.
     left_out = max(0, len(text) - 4 * limit)
     if left_out:

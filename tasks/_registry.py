@@ -9,7 +9,9 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tasks._limits import WithoutRedis
-from tasks._spec import ActionSpec, DependencyOf, EffectClass, EffectOf, InvalidAction, Policy, make_spec
+from tasks._signature import InvalidAction
+from tasks._spec import ActionSpec, DependencyOf, EffectClass, EffectOf, Policy, make_spec
+from tasks._verify import Verify
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,6 +24,9 @@ def action(
     effect: str | EffectClass | EffectOf,
     version: int = 1,
     key_ttl: float | None = None,
+    verify: Verify | None = None,
+    verify_after: float = 60.0,
+    verify_every: float = 30.0,
     queue: str | None = None,
     dependency: str | DependencyOf | None = None,
     conversation: str | None = None,
@@ -45,6 +50,11 @@ def action(
             returns one. There is no default: what may follow a crash hangs on it.
         version: Raise it when the params mean something else than before.
         key_ttl: Seconds for which the other side remembers our key; required for ``keyed``.
+        verify: Looks up whether the effect happened, where nobody knows; required for ``verifiable``. It takes those
+            of the action's parameters that it names, and a `Context` if it wants one; it returns `Happened`,
+            `DidNotHappen` or `CannotTell`.
+        verify_after: Seconds after an attempt's timeout until none of its effects can arrive any more.
+        verify_every: Seconds between two looks.
         queue: The Celery queue of this action's rings.
         dependency: What is held for everyone when it asks for patience, or a function of the params that says it;
             the name's first part by default.
@@ -83,6 +93,9 @@ def action(
         "effect": effect,
         "version": version,
         "key_ttl": key_ttl,
+        "verify": verify,
+        "verify_after": verify_after,
+        "verify_every": verify_every,
         "queue": queue,
         "dependency": dependency,
         "conversation": conversation,

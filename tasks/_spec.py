@@ -5,19 +5,19 @@ from __future__ import annotations
 import inspect
 import math
 import re
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, NotRequired, Required
+from typing import Any
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+from pydantic import TypeAdapter, ValidationError
 
 from producer.canonical import canonical_json, is_finite, shown
-from producer.errors import InvalidRequest, SurefootError
+from producer.errors import InvalidRequest
 from tasks._context import Context
 from tasks._limits import ActionLimits
+from tasks._signature import InvalidAction, adapter_of, context_name_of, hints_of, params_type, place_of
+from tasks._verify import VerifyHook, make_hook
 
 # What pydantic raises that quotes no value; its other errors do, and so may an author's own.
 _ABOUT_TYPES = ("Unable to serialize unknown type", "Circular reference detected", "Maximum serialization depth")
@@ -35,10 +35,6 @@ class EffectClass(StrEnum):
     KEYED = "keyed"  # the other side drops repeats of our key, for `key_ttl`
     VERIFIABLE = "verifiable"  # no key, but a look-up is authoritative
     UNSAFE = "unsafe"  # neither
-
-
-class InvalidAction(SurefootError):
-    """An action was declared in a way that cannot work; it does not register."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +91,7 @@ class ActionSpec:
             name's first part.
         conversation: The parameter that names the conversation of which a job is a turn; None where it is none.
         limits: How much of it may run, and how often.
+        verify: Looks up whether the effect happened; None where nobody can.
         description: First line of the function's docstring.
         context_name: The parameter that receives the `Context`; None where it wants none.
     """
@@ -109,6 +106,7 @@ class ActionSpec:
     conversation: str | None
     policy: Policy
     limits: ActionLimits
+    verify: VerifyHook | None
     description: str
     context_name: str | None
     params: TypeAdapter[dict[str, Any]]
@@ -132,7 +130,14 @@ class ActionSpec:
         """
         if isinstance(self.effect, EffectClass):
             return self.effect
-        return _effect_class(self.effect(params), f"{self.name}, by its params")
+        effect = _effect_class(self.effect(params), place := f"{self.name}, by its params")
+        if effect is EffectClass.VERIFIABLE and self.verify is None:
+            raise InvalidAction(_unverified(place))
+        return effect
+
+    def hook_for(self, effect: EffectClass) -> VerifyHook | None:
+        """Return what looks up whether an effect of this class happened; None where nothing does."""
+        return self.verify if effect in (EffectClass.VERIFIABLE, EffectClass.KEYED) else None
 
     def dependency_of(self, params: Mapping[str, Any]) -> str:
         """Return what is held for everyone where it asks for patience."""
@@ -176,16 +181,17 @@ def make_spec(function: Callable[..., Any], declared: Mapping[str, Any], policy:
     """
     name, effect = declared["name"], declared["effect"]
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise InvalidAction(f"{name!r} ({_place(function)}) is not an action's name; write one such as 'email.send'")
+        raise InvalidAction(f"{name!r} ({place_of(function)}) is not an action's name; write one such as 'email.send'")
     effect = effect if callable(effect) else _effect_class(effect, name)
     if effect is EffectClass.KEYED and not declared["key_ttl"]:
         raise InvalidAction(f"{name} is keyed; declare key_ttl=, the seconds for which the other side remembers a key")
     _check_numbers(name, declared, policy)
     _check_exceptions(name, policy)
     limits = _limits(name, declared["limits"])
-    hints = _hints(function, name)
+    verify = _verify(name, function, effect, declared)
+    hints = hints_of(function, name)
     returns = hints.pop("return")
-    context_name = _context_name(hints, name)
+    context_name = context_name_of(hints, name)
     return ActionSpec(
         name=name,
         function=function,
@@ -197,10 +203,11 @@ def make_spec(function: Callable[..., Any], declared: Mapping[str, Any], policy:
         conversation=_conversation(function, name, hints, declared.get("conversation")),
         policy=policy,
         limits=limits,
+        verify=verify,
         description=(inspect.getdoc(function) or "").partition("\n")[0],
         context_name=context_name,
-        params=_adapter(_params_type(function, name, hints, context_name), name, mode="validation"),
-        result=_adapter(returns, name, mode="serialization"),
+        params=adapter_of(params_type(function, name, hints, context_name), name, mode="validation"),
+        result=adapter_of(returns, name, mode="serialization"),
     )
 
 
@@ -230,41 +237,26 @@ def _limits(name: str, declared: Mapping[str, Any]) -> ActionLimits:
         raise InvalidAction(f"{name}: {error}") from None
 
 
+def _verify(name: str, function: Callable[..., Any], effect: Any, declared: Mapping[str, Any]) -> VerifyHook | None:
+    hook = declared["verify"]
+    if hook is None:
+        if effect is EffectClass.VERIFIABLE:
+            raise InvalidAction(_unverified(name))
+        return None
+    if isinstance(effect, EffectClass) and effect not in (EffectClass.VERIFIABLE, EffectClass.KEYED):
+        raise InvalidAction(f"{name} has verify= and is {effect}; what a look-up settles is verifiable, or keyed")
+    return make_hook(name, function, hook, after=declared["verify_after"], every=declared["verify_every"])
+
+
+def _unverified(name: str) -> str:
+    return f"{name} is verifiable; declare verify=, the function that looks its effect up"
+
+
 def _effect_class(effect: Any, name: str) -> EffectClass:
     try:
         return EffectClass(effect)
     except ValueError:
         raise InvalidAction(f"{name}: effect={shown(effect)} is none of {', '.join(EffectClass)}") from None
-
-
-def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise InvalidAction(
-            f"{name} ({_place(function)}): there is no {error.name!r} to make its schema from;"
-            " types are imported for good, not under TYPE_CHECKING"
-        ) from error
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise InvalidAction(f"{name} ({_place(function)}) yields; an action returns one result")
-    parameters = inspect.signature(function).parameters.values()
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise InvalidAction(f"{name}: {parameter} cannot be given by name; declare each parameter")
-    untyped = [p.name for p in parameters if p.name not in hints] + ([] if "return" in hints else ["return"])
-    if untyped:
-        raise InvalidAction(
-            f"{name} ({_place(function)}) needs a type for {', '.join(untyped)}: its schema is made from them"
-        )
-    return hints
-
-
-def _context_name(hints: Mapping[str, Any], name: str) -> str | None:
-    names = [p for p, kind in hints.items() if kind is Context]
-    around = [p for p, kind in hints.items() if Context in typing.get_args(kind)]
-    if around or len(names) > 1:
-        raise InvalidAction(f"{name}: declare one parameter as Context, alone; not {', '.join(around or names)}")
-    return names[0] if names else None
 
 
 def _conversation(function: Callable[..., Any], name: str, hints: Mapping[str, Any], parameter: Any) -> str | None:
@@ -278,35 +270,9 @@ def _conversation(function: Callable[..., Any], name: str, hints: Mapping[str, A
     return str(parameter)
 
 
-def _params_type(function: Callable[..., Any], name: str, hints: Mapping[str, Any], context_name: str | None) -> Any:
-    """Make a type of the parameters by name. A TypedDict, not a model: a parameter may be called ``json``."""
-    defaults = {p.name: p.default for p in inspect.signature(function).parameters.values()}
-    fields = {
-        n: Required[kind] if defaults[n] is inspect.Parameter.empty else NotRequired[kind]
-        for n, kind in hints.items()
-        if n != context_name
-    }
-    return with_config(ConfigDict(extra="forbid"))(TypedDict(f"{name} params", fields))  # type: ignore[operator]
-
-
-def _adapter(kind: Any, name: str, *, mode: Literal["validation", "serialization"]) -> TypeAdapter[Any]:
-    """Make a validator, and its schema once: a worker publishes it, which would be late to find that it cannot."""
-    try:
-        adapter = TypeAdapter(kind)
-        adapter.json_schema(mode=mode)
-    except PydanticUserError as error:
-        why = error.message.partition("\n")[0]
-        raise InvalidAction(f"{name}: one of its types has no JSON schema: {why}") from error
-    return adapter
-
-
 def _without_values(error: Exception, what_failed: str) -> str:
     """Word pydantic's findings by path and kind; its own text quotes the input, which may hold secrets."""
     if not isinstance(error, ValidationError):
         return f"cannot be {what_failed}: {error if str(error).startswith(_ABOUT_TYPES) else type(error).__name__}"
     found = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in found[:5])
-
-
-def _place(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"

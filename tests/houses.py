@@ -22,7 +22,13 @@ from worker.start import POOL_ENVIRONMENT, worker_command
 ROOT = Path(__file__).parent.parent
 # What `surefoot-worker start` gives Celery; `prefork` and `threads` are its own.
 ASYNCIO = "custom"
-ACTION_MODULES = ("tests.actions", "tests.pool_actions", "tests.follow_up_actions", "tests.conversation_actions")
+ACTION_MODULES = (
+    "tests.actions",
+    "tests.pool_actions",
+    "tests.follow_up_actions",
+    "tests.conversation_actions",
+    "tests.verified_actions",
+)
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 # What a test may have to wait for a relay round, a lease and a ring on a busy machine.

@@ -9,14 +9,14 @@ from celery.exceptions import Retry
 
 from producer.errors import JobFailed, SurefootError
 from producer.ledger.states import State
-from worker.attempt import Settlement
+from worker.doubt import Ended
 
 
 class JobsFailed(SurefootError):
     """Some jobs of one ring ended without a result."""
 
 
-def as_celery_has_it(settlements: Sequence[Settlement], *, rung: int) -> str:
+def as_celery_has_it(settlements: Sequence[Ended], *, rung: int) -> str:
     """End the Celery task of a ring that named `rung` jobs.
 
     Returns:
@@ -40,7 +40,7 @@ def as_celery_has_it(settlements: Sequence[Settlement], *, rung: int) -> str:
     raise JobsFailed(line)
 
 
-def _one(settlement: Settlement) -> str:
+def _one(settlement: Ended) -> str:
     if settlement.becomes is State.SUCCEEDED:
         return f"{settlement.becomes} at attempt {settlement.attempt}"
     error = settlement.error and {name: settlement.error[name] for name in ("type", "message")}

@@ -63,6 +63,8 @@ class Intent:
     Attributes:
         effect: The effect class of this action with these params.
         repeat_seconds: For how long from the first intent a repeat is safe; None is for ever.
+        quiet_seconds: After how long from now none of this attempt's effects can arrive any more; None where nothing
+            can look them up.
         data: What the event says: the downstream key, the timeout.
     """
 
@@ -70,6 +72,7 @@ class Intent:
     fence: int
     effect: str
     repeat_seconds: float | None
+    quiet_seconds: float | None = None
     data: Mapping[str, Any]
 
 
@@ -81,7 +84,7 @@ class Settlement:
         was: The state that it moves the job from, ``claimed`` or ``running``.
         becomes: The state that it moves the job to.
         waiting_for: Set where it becomes ``waiting``.
-        delay: Seconds until the job is due again; None unless it becomes ``waiting``.
+        delay: Seconds until the job is due again, or until its effect is looked up; None where neither follows.
         rings: Whether this process will ring the job when it is due; else the relay does, without waiting longer.
         unspent: 1 where the attempt does not count: a hold after the intent.
         maybe_happened: Whether the effect may have happened by now and nobody can say.

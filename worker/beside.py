@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from producer.ring import Ring
-from worker.attempt import Settlement
+from worker.doubt import Ended
 from worker.log import log
 from worker.loop import CutOff, cut_off
 
@@ -20,10 +20,10 @@ from worker.loop import CutOff, cut_off
 class Beside:
     """What runs so in one process. To be used on its loop."""
 
-    def __init__(self, run: Callable[[str, Sequence[UUID]], Coroutine[Any, Any, list[Settlement]]]) -> None:
+    def __init__(self, run: Callable[[str, Sequence[UUID]], Coroutine[Any, Any, list[Ended]]]) -> None:
         """Run nothing yet; `run` is the runner's."""
         self._run = run
-        self._running: dict[asyncio.Task[list[Settlement]], CutOff] = {}
+        self._running: dict[asyncio.Task[list[Ended]], CutOff] = {}
 
     def __len__(self) -> int:
         """How many run."""
@@ -45,7 +45,7 @@ class Beside:
             cut.reason = "stopping"
             task.cancel()
 
-    def _ended(self, task: asyncio.Task[list[Settlement]]) -> None:
+    def _ended(self, task: asyncio.Task[list[Ended]]) -> None:
         del self._running[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("attempt.lost", error=str(error), error_type=type(error).__name__)

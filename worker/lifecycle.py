@@ -52,8 +52,8 @@ def _published(spec: ActionSpec) -> dict[str, Any]:
         "result_schema": spec.result.json_schema(mode="serialization"),
         "policy": spec.policy.published()
         | spec.limits.published()
-        | {"key_ttl": spec.key_ttl, "dependency": dependency, "ring_size": spec.ring_size}
-        | {"conversation": spec.conversation},
+        | {"key_ttl": spec.key_ttl, "verified": spec.verify is not None, "conversation": spec.conversation}
+        | {"dependency": dependency, "ring_size": spec.ring_size},
     }
 
 

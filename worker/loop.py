@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -73,6 +73,23 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
             cut.reason = "time limit"
             future.cancel()
         raise
+
+
+async def all_of(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await all at the same time, to the end of each, also where this is cut off: then each of them is.
+
+    Raises:
+        BaseException: What the first of them raised, if any did.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    left = set(tasks)
+    while left:
+        try:
+            _, left = await asyncio.wait(left)
+        except asyncio.CancelledError:
+            for task in left:
+                task.cancel()
+    return [task.result() for task in tasks]
 
 
 @cache

@@ -31,6 +31,7 @@ from worker.runner import Runner
 from worker.settings import WorkerSettings
 from worker.threads import Threads
 from worker.timer import RingTimer
+from worker.verifier import Verifier
 from worker.writer import Writer
 
 
@@ -68,6 +69,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         on_claimed=leases.keep,
         on_accepted=follow_ups.ring,
     )
+    performer, timer = Performer(thread_places=settings.threads, threads=Threads()), RingTimer(bell)
     runner = Runner(
         actions=actions,
         writer=writer,
@@ -76,8 +78,9 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         limits=limits,
         conversations=Conversations(writer, ring=bell.ring, jitter=random.random),
         follow_ups=follow_ups,
-        performer=Performer(thread_places=settings.threads, threads=Threads()),
-        timer=RingTimer(bell),
+        performer=performer,
+        verifier=Verifier(writer, performer, timer, announcer, settings.crash_cap),
+        timer=timer,
         announcer=announcer,
         jitter=random.random,
     )

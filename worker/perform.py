@@ -5,19 +5,30 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from producer.errors import SurefootError
 from tasks._outcomes import AttemptTimeout
-from tasks._spec import ActionSpec
 from worker.threads import Threads
 
 T = TypeVar("T")
 
 # How long an async action that is cancelled may take to tidy up.
 LAST_WORDS_SECONDS = 2.0
+
+
+class Performable(Protocol):
+    """What can be performed: an action, or its verify hook."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What to call."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether that makes a coroutine."""
 
 
 class Performer:
@@ -35,16 +46,16 @@ class Performer:
         self.places, self.thread_places, self.threads = Places(math.inf), Places(thread_places), threads
         self.deaf = 0
 
-    def room(self, spec: ActionSpec) -> Places:
+    def room(self, work: Performable) -> Places:
         """Return where a place is to be taken for attempts at this action, before their jobs are claimed."""
-        return self.places if spec.is_async else self.thread_places
+        return self.places if work.is_async else self.thread_places
 
     def close(self) -> None:
         """Begin nothing more."""
         self.places.close()
         self.thread_places.close()
 
-    async def perform(self, spec: ActionSpec, arguments: dict[str, Any], *, seconds: float) -> Any:
+    async def perform(self, work: Performable, arguments: dict[str, Any], *, seconds: float) -> Any:
         """Call the action and return what it returned, or raise what it raised.
 
         Context variables of the caller are the action's own. An async action is cancelled at its deadline, and where
@@ -52,7 +63,7 @@ class Performer:
         whatever they still do counts as unknown.
 
         Args:
-            spec: The action.
+            work: The action, or its verify hook.
             arguments: By name, typed.
             seconds: Until its deadline.
 
@@ -60,9 +71,9 @@ class Performer:
             AttemptTimeout: If it did not end in time.
             BaseException: Whatever the action raises.
         """
-        if spec.is_async:
-            return await self._on_loop(spec.function(**arguments), seconds=seconds)
-        return await self.threads.call(lambda: spec.function(**arguments), seconds=seconds)
+        if work.is_async:
+            return await self._on_loop(work.function(**arguments), seconds=seconds)
+        return await self.threads.call(lambda: work.function(**arguments), seconds=seconds)
 
     async def _on_loop(self, action: Coroutine[Any, Any, Any], *, seconds: float) -> Any:
         current = asyncio.current_task()

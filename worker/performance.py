@@ -9,7 +9,7 @@ from producer.envelope import Envelope
 from producer.ledger.states import State
 from producer.ring import Ring
 from tasks import ActionSpec, Context, EffectClass, Turn
-from tasks._outcomes import Outcome
+from tasks._outcomes import FollowUpsRefused, Outcome
 from worker.attempt import Attempt, Intent, Settlement
 from worker.log import AUTHORS_LOG
 from worker.retry import Situation, Verdict, repeat_seconds
@@ -53,15 +53,17 @@ class Performance:
 
     def intent(self) -> Intent:
         """Return what is about to happen."""
+        hook, timeout = self.spec.hook_for(self.effect), self.context.seconds_left
         return Intent(
             job_id=self.attempt.job_id,
             fence=self.attempt.fence,
             effect=self.effect,
             repeat_seconds=repeat_seconds(self.effect, self.spec.key_ttl),
+            quiet_seconds=None if hook is None else timeout + hook.after,
             data={
                 "effect": self.effect,
                 "downstream_key": self.context.downstream_key(),
-                "timeout": round(self.context.seconds_left, 3),
+                "timeout": round(timeout, 3),
             },
         )
 
@@ -81,6 +83,7 @@ class Performance:
         """Return how the attempt ended, as it will be written."""
         usage, turn = self.context.usage, self.context.conversation
         follow_ups = self.follow_ups if verdict.state is State.SUCCEEDED else ()
+        delay = 0.0 if self._can_be_looked_up(verdict) else verdict.delay
         return Settlement(
             job_id=self.attempt.job_id,
             fence=self.attempt.fence,
@@ -89,9 +92,9 @@ class Performance:
             becomes=verdict.state,
             kind=EVENT_KINDS.get(verdict.waiting_for or "", verdict.state),
             waiting_for=verdict.waiting_for,
-            delay=verdict.delay,
+            delay=delay,
             # What a stopping worker gives back is for others to ring, at once.
-            rings=verdict.delay is not None and verdict.delay <= LONGEST_SECONDS and verdict.waiting_for != "worker",
+            rings=delay is not None and delay <= LONGEST_SECONDS and verdict.waiting_for != "worker",
             unspent=verdict.unspent,
             maybe_happened=verdict.maybe_happened,
             result=verdict.result,
@@ -106,6 +109,11 @@ class Performance:
             messages=() if turn is None or verdict.state is not State.SUCCEEDED else tuple(turn.said),
         )
 
+    def _can_be_looked_up(self, verdict: Verdict) -> bool:
+        """Whether a look may settle the doubt. Where the follow-ups were refused there is none about the effect."""
+        refused = isinstance(self.outcome, FollowUpsRefused)
+        return verdict.state is State.IN_DOUBT and self.spec.verify is not None and not refused
+
     def ring(self) -> Ring:
         """Return the ring that wakes a worker for this job again."""
         job = self.attempt
@@ -116,7 +124,14 @@ class Performance:
 def begin(attempt: Attempt, spec: ActionSpec, traceparent: str, began: float) -> Performance:
     """Make an attempt's context; decides nothing."""
     allowed = [spec.policy.timeout] + ([] if attempt.deadline_left is None else [attempt.deadline_left])
-    context = Context(
+    turn = None if spec.conversation is None else _turn(attempt, spec.conversation)
+    context = context_of(attempt, traceparent, deadline=began + min(allowed), turn=turn)
+    return Performance(attempt, spec, context, began)
+
+
+def context_of(attempt: Attempt, traceparent: str, *, deadline: float, turn: Turn | None = None) -> Context:
+    """Return an attempt as its action sees it; `deadline` is on the monotonic clock."""
+    return Context(
         job_id=attempt.job_id,
         action=attempt.action,
         tenant=attempt.tenant,
@@ -125,11 +140,10 @@ def begin(attempt: Attempt, spec: ActionSpec, traceparent: str, began: float) ->
         user_id=attempt.user_id,
         agent_id=attempt.agent_id,
         traceparent=traceparent,
-        deadline=began + min(allowed),
+        deadline=deadline,
         log=AUTHORS_LOG,
-        conversation=None if spec.conversation is None else _turn(attempt, spec.conversation),
+        conversation=turn,
     )
-    return Performance(attempt, spec, context, began)
 
 
 def _turn(attempt: Attempt, parameter: str) -> Turn | None:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from producer.ledger.accept import RING_PATIENCE_SECONDS
 from producer.ledger.conversations import wake_turns
 from producer.ledger.engine import WAKE_CHANNEL
-from producer.ledger.states import RINGABLE, State, in_sql
+from producer.ledger.states import RINGABLE, State, in_sql, looks_left
 from producer.ring import Bell, Ring
 from worker.log import log
 
@@ -32,13 +32,19 @@ CROWDED_LOOK_SECONDS = 20.0
 AWAY_LOOK_SECONDS = 1.0
 AWAY_PAUSE_SECONDS = 1.0
 
+# Due for a worker, or in doubt while there is somebody to ask.
+TO_RING = f"(state IN ({in_sql(RINGABLE)}) OR looks_left > 0)"
+
 # ring_at is when to look at a job next. At or before due_at: nobody has promised to ring it. After that somebody did.
 DUE = text(f"""
 SELECT j.id, j.action, j.queue, j.priority, j.traceparent, d.request_id, j.ring_at <= j.due_at AS fresh,
   coalesce(CAST(a.policy ->> 'ring_size' AS int), 1) AS together,
   extract(epoch FROM clock_timestamp() - j.due_at) AS late
 FROM (
-  SELECT * FROM jobs WHERE state IN ({in_sql(RINGABLE)}) AND ring_at <= clock_timestamp() ORDER BY ring_at LIMIT :batch
+  (SELECT * FROM jobs
+   WHERE state IN ({in_sql(RINGABLE)}) AND ring_at <= clock_timestamp() ORDER BY ring_at LIMIT :batch)
+  UNION ALL
+  (SELECT * FROM jobs WHERE looks_left > 0 AND ring_at <= clock_timestamp() ORDER BY ring_at LIMIT :batch)
 ) j JOIN decisions d ON d.job_id = j.id LEFT JOIN actions a ON a.name = d.action
 """)
 
@@ -47,7 +53,7 @@ LOOKED_AT = text(f"""
 WITH seen AS (
   SELECT j.id, s.seconds FROM unnest(CAST(:ids AS uuid[]), CAST(:seconds AS double precision[])) AS s(id, seconds)
   JOIN jobs j ON j.id = s.id
-  WHERE j.state IN ({in_sql(RINGABLE)}) AND j.ring_at <= clock_timestamp()
+  WHERE {TO_RING} AND j.ring_at <= clock_timestamp()
   ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
 )
 UPDATE jobs j SET ring_at = clock_timestamp() + make_interval(secs => seen.seconds)
@@ -57,18 +63,20 @@ RETURNING j.id
 
 SOON = text(f"""
 UPDATE jobs SET ring_at = least(ring_at, clock_timestamp() + make_interval(secs => :patience))
-WHERE id = ANY(:ids) AND state IN ({in_sql(RINGABLE)})
+WHERE id = ANY(:ids) AND {TO_RING}
 """)
 
 EXPIRE = text(f"""
 WITH due AS (
-  SELECT id FROM jobs
+  SELECT id, CASE WHEN maybe_happened THEN '{State.IN_DOUBT}' ELSE '{State.EXPIRED}' END AS becomes FROM jobs
   WHERE state IN ({in_sql(RINGABLE)}) AND deadline_at IS NOT NULL AND deadline_at <= clock_timestamp()
   ORDER BY deadline_at LIMIT :batch FOR UPDATE SKIP LOCKED
 ), expired AS (
-  UPDATE jobs j SET state = CASE WHEN maybe_happened THEN '{State.IN_DOUBT}' ELSE '{State.EXPIRED}' END,
-    waiting_for = NULL, finished_at = CASE WHEN NOT maybe_happened THEN clock_timestamp() END, last_seq = last_seq + 1
-  FROM due WHERE j.id = due.id
+  UPDATE jobs j SET state = d.becomes, waiting_for = NULL, looks_left = {looks_left("d.becomes")},
+    due_at = CASE WHEN d.becomes = '{State.IN_DOUBT}' THEN statement_timestamp() ELSE j.due_at END,
+    ring_at = statement_timestamp(), last_seq = last_seq + 1,
+    finished_at = CASE WHEN d.becomes = '{State.EXPIRED}' THEN clock_timestamp() END
+  FROM due d WHERE j.id = d.id
   RETURNING j.id, j.last_seq, j.state, j.deadline_at
 )
 INSERT INTO events (job_id, seq, kind, worker, data)

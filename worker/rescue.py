@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from producer.ledger.conversations import wake_turns
-from producer.ledger.states import CLOSED, LEASED, State, in_sql
+from producer.ledger.states import CLOSED, LEASED, State, in_sql, looks_left
 from worker.log import log
 
 BATCH = 100
@@ -36,6 +36,7 @@ WITH silent AS (
 ), moved AS (
   UPDATE jobs j SET state = s.becomes, waiting_for = CASE WHEN s.becomes = '{State.WAITING}' THEN 'worker' END,
     fence = fence + 1, crashes = crashes + 1, maybe_happened = s.doubtful,
+    looks_left = {looks_left("s.becomes")},
     lease_owner = NULL, lease_expires_at = NULL, due_at = statement_timestamp(), ring_at = statement_timestamp(),
     finished_at = CASE WHEN s.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = last_seq + 1
   FROM judged s WHERE j.id = s.id

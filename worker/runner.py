@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,16 +27,18 @@ from tasks._outcomes import Effect, Failure, FollowUpsRefused, InvalidResult, Ou
 from worker.attempt import Attempt, Settlement
 from worker.breaker import Holds
 from worker.conversations import Conversations
+from worker.doubt import Ended
 from worker.follow_ups import FollowUps
 from worker.leases import LeaseLost, Leases
 from worker.limits import Limits
 from worker.log import bound, log
-from worker.loop import cut_off
+from worker.loop import all_of, cut_off
 from worker.perform import Performer, to_the_end
 from worker.performance import Performance, begin
 from worker.retry import Verdict, decide
 from worker.statements import Wanted
 from worker.timer import RingTimer
+from worker.verifier import Verifier
 from worker.writer import Writer
 
 LEASE_OVER = "its lease was over before its effect"
@@ -56,15 +58,19 @@ class Runner:
     conversations: Conversations
     follow_ups: FollowUps
     performer: Performer
+    verifier: Verifier
     timer: RingTimer
     announcer: Announcer
     jitter: Callable[[], float]
 
-    async def run(self, action: str, job_ids: Sequence[UUID]) -> list[Settlement]:
+    async def run(self, action: str, job_ids: Sequence[UUID]) -> list[Ended]:
         """Try once each of the action's jobs that one ring names, if it is due and nobody's; all at the same time.
 
+        Where the action can look its effect up, those that are in doubt are looked at.
+
         Returns:
-            How the attempts ended. There is none for a job whose ring was a repeat or early, or that has ended.
+            How the attempts ended, and what the looks found. There is neither for a job whose ring was a repeat or
+            early, or that has ended.
 
         Raises:
             LeaseLost: If a job was taken over before its effect; it is its new owner's.
@@ -74,10 +80,18 @@ class Runner:
                 they came, and this returns.
         """
         spec = self.actions[action]
+        settlements = await self._run(spec, job_ids)
+        if spec.verify is None or len(settlements) == len(job_ids):
+            return [*settlements]
+        tried = {settlement.job_id for settlement in settlements}
+        others = [job_id for job_id in job_ids if job_id not in tried]
+        return [*settlements, *await self.verifier.verify(spec, spec.verify, others)]
+
+    async def _run(self, spec: ActionSpec, job_ids: Sequence[UUID]) -> list[Settlement]:
         if spec.is_async or len(job_ids) == 1:
             return await self._run_together(spec, job_ids)
         # Each sync attempt takes a thread; one that has none yet leaves its job unclaimed.
-        return _flat(await _all(self._run_together(spec, [job_id]) for job_id in job_ids))
+        return _flat(await all_of(self._run_together(spec, [job_id]) for job_id in job_ids))
 
     async def _run_together(self, spec: ActionSpec, job_ids: Sequence[UUID]) -> list[Settlement]:
         async with self.performer.room(spec).take(len(job_ids)):
@@ -85,7 +99,7 @@ class Runner:
             attempts = await self.claim(spec, job_ids)
             if len(attempts) == 1:
                 return [await self.attempt(spec, attempts[0], began)]
-            return await _all(self.attempt(spec, attempt, began) for attempt in attempts)
+            return await all_of(self.attempt(spec, attempt, began) for attempt in attempts)
 
     async def attempt(self, spec: ActionSpec, attempt: Attempt, began: float) -> Settlement:
         """Take one claimed job through the other seven steps; `began` is when the claim left."""
@@ -243,8 +257,8 @@ class Runner:
         if isinstance(outcome, Failure) and outcome.advice == "hold" and verdict.delay is not None:
             with suppress(asyncio.CancelledError):  # it is settled, and that is what counts
                 await self.holds.hold(performance.dependency, verdict.delay, why=outcome.error["message"])
-        if settlement.rings and verdict.delay is not None:
-            self.timer.ring_in(verdict.delay, performance.ring())
+        if settlement.rings and settlement.delay is not None:
+            self.timer.ring_in(settlement.delay, performance.ring())
         return settlement
 
     def stats(self) -> dict[str, Any]:
@@ -276,23 +290,6 @@ def _name_task(name: str) -> None:
     task = asyncio.current_task()
     if task is not None:
         task.set_name(name)
-
-
-async def _all(attempts: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await all at the same time, to the end of each, also where this is cut off: then each of them is.
-
-    Raises:
-        BaseException: What the first of them raised, if any did.
-    """
-    tasks = [asyncio.create_task(attempt) for attempt in attempts]
-    left = set(tasks)
-    while left:
-        try:
-            _, left = await asyncio.wait(left)
-        except asyncio.CancelledError:
-            for task in left:
-                task.cancel()
-    return [task.result() for task in tasks]
 
 
 def _flat(rings: Iterable[list[Settlement]]) -> list[Settlement]:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from producer.ledger.accept import RING_PATIENCE_SECONDS
 from producer.ledger.prepared import Prepared
-from producer.ledger.states import CLOSED, LEASED, State, in_sql, may_become
+from producer.ledger.states import CLOSED, LEASED, State, in_sql, looks_left, may_become
 from worker.attempt import Attempt, Intent, Lease, Settlement
 
 # Row locks in the order of ids, so that two workers with jobs in common cannot wait for one another in a circle.
@@ -65,7 +65,7 @@ INTEND = Prepared(
     f"""
 WITH asked AS (
   SELECT * FROM json_to_recordset(:asked)
-    AS a(id uuid, fence bigint, effect text, repeat_seconds double precision, data json)
+    AS a(id uuid, fence bigint, effect text, repeat_seconds double precision, quiet_seconds double precision, data json)
 ), mine AS (
   SELECT a.*, j.state, j.cancel_requested_at IS NOT NULL AS cancelled, j.lease_expires_at > clock_timestamp() AS alive,
     coalesce(j.deadline_at <= clock_timestamp(), false) AS overdue, j.lease_owner = :worker AS owned
@@ -73,6 +73,7 @@ WITH asked AS (
 ), intended AS (
   UPDATE jobs j SET state = '{State.RUNNING}', attempt = j.attempt + 1, effect = m.effect,
     repeatable_until = coalesce(j.repeatable_until, clock_timestamp() + make_interval(secs => m.repeat_seconds)),
+    quiet_at = greatest(j.quiet_at, clock_timestamp() + make_interval(secs => m.quiet_seconds)),  -- NULLs aside
     lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = j.last_seq + 1
   FROM mine m
   WHERE j.id = m.id AND m.owned AND m.state IN ({may_become(State.RUNNING)})
@@ -121,6 +122,7 @@ WITH asked AS (
                    WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
                    ELSE statement_timestamp() + make_interval(secs => l.delay + l.patience) END,
     attempt = j.attempt - l.unspent, maybe_happened = l.maybe_happened, lease_owner = NULL, lease_expires_at = NULL,
+    looks_left = CASE WHEN l.delay IS NOT NULL THEN {looks_left("l.becomes")} END,
     finished_at = CASE WHEN l.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = j.last_seq + 1
   FROM locked l WHERE j.id = l.id AND l.mine
   RETURNING l.*, j.last_seq
@@ -200,17 +202,24 @@ def claim(connection: Connection, worker: str, lease_seconds: float, wanted: Seq
         "worker": worker,
         "lease": lease_seconds,
     }
-    return [_attempt(row) for row in CLAIM.run(connection, asked)]
+    return [attempt_of(row, number=row.attempt + 1) for row in CLAIM.run(connection, asked)]
 
 
 def intend(connection: Connection, worker: str, lease_seconds: float, intents: Sequence[Intent]) -> dict[UUID, Granted]:
     """Record intents; a job that has another owner is left out."""
     asked = [
-        {"id": i.job_id, "fence": i.fence, "effect": i.effect, "repeat_seconds": i.repeat_seconds, "data": i.data}
+        {
+            "id": i.job_id,
+            "fence": i.fence,
+            "effect": i.effect,
+            "repeat_seconds": i.repeat_seconds,
+            "quiet_seconds": i.quiet_seconds,
+            "data": i.data,
+        }
         for i in intents
     ]
     pure = all(intent.effect == PURE for intent in intents)
-    parameters = {"asked": _json(asked), "worker": worker, "lease": lease_seconds, "pure": pure}
+    parameters = {"asked": as_json(asked), "worker": worker, "lease": lease_seconds, "pure": pure}
     return {row.id: row.answer for row in INTEND.run(connection, parameters)}
 
 
@@ -218,7 +227,7 @@ def settle(
     connection: Connection, worker: str, settlements: Sequence[Settlement], *, prepared: bool = True
 ) -> dict[UUID, Settled]:
     """Settle attempts, each on its own terms; not by the prepared statement where they belong to a transaction."""
-    parameters = {"asked": _json([_settlement_row(s) for s in settlements]), "worker": worker}
+    parameters = {"asked": as_json([_settlement_row(s) for s in settlements]), "worker": worker}
     rows = (SETTLE.run if prepared else SETTLE.run_plain)(connection, parameters)
     return {row.id: row.answer for row in rows}
 
@@ -231,14 +240,15 @@ def renew(connection: Connection, worker: str, lease_seconds: float, leases: Col
     return {(row.id, row.fence): row.ours for row in rows}
 
 
-def _attempt(row: Any) -> Attempt:
+def attempt_of(row: Any, *, number: int) -> Attempt:
+    """Return a row of a job and its decision as the attempt with that number."""
     return Attempt(
         job_id=row.id,
         tenant=row.tenant,
         action=row.action,
         params=row.params,
         fence=row.fence,
-        number=row.attempt + 1,
+        number=number,
         queue=row.queue,
         priority=row.priority,
         traceparent=row.traceparent,
@@ -264,8 +274,8 @@ def _settlement_row(s: Settlement) -> dict[str, Any]:
         "delay": s.delay,
         "unspent": s.unspent,
         "maybe_happened": s.maybe_happened,
-        "result": None if s.becomes is not State.SUCCEEDED else _json(s.result),
-        "error": None if s.error is None else _json(s.error),
+        "result": None if s.becomes is not State.SUCCEEDED else as_json(s.result),
+        "error": None if s.error is None else as_json(s.error),
         "latency_ms": s.latency_ms,
         "tokens_in": s.tokens_in,
         "tokens_out": s.tokens_out,
@@ -278,4 +288,4 @@ def _settlement_row(s: Settlement) -> dict[str, Any]:
 
 
 # Made once: json.dumps would make an encoder for each call.
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode

@@ -18,6 +18,8 @@ from producer.errors import RequestRefused
 from producer.ledger.reads import published_actions
 from producer.ring import Ring
 from worker.attempt import Attempt, Intent, Lease, Settlement
+from worker.doubt import Doubt, Ruling
+from worker.doubt_statements import Ruled, WantedLook, take_up, write_rulings
 from worker.group_commit import GroupCommit, Kind
 from worker.settle_with import OnAccepted, settle_with
 from worker.statements import Granted, Settled, Wanted, claim, intend, settle
@@ -53,6 +55,8 @@ class Writer:
         self._on_accepted = on_accepted
         self._claims: Kind[Attempt | None] = Kind("claim", self._write_claims, None)
         self._intents: Kind[Granted] = Kind("intend", self._write_intents, "lost")
+        self._looks: Kind[Doubt | None] = Kind("take_up", self._write_looks, None)
+        self._rulings: Kind[Ruled] = Kind("rule", self._write_rulings, "overtaken")
         self._settlements: Kind[Settled] = Kind("settle", self._write_settlements, "late")
         # Apart from the others, which need no transaction around their one statement.
         self._bringing: Kind[Settled | RequestRefused] = Kind("settle_with", self._write_bringing, "late")
@@ -60,7 +64,8 @@ class Writer:
         self._turns: Kind[Turn | Behind | None] = Kind("take_turn", self._write_turns, None)
         self._next: Kind[Ring | None] = Kind("next_turn", next_turns, None)
         # What ends an attempt goes before what begins one: places become free before they are filled.
-        ending, beginning = (self._settlements, self._bringing), (self._turns, self._intents, self._claims)
+        ending = (self._settlements, self._bringing, self._rulings)
+        beginning = (self._turns, self._intents, self._claims, self._looks)
         kinds = (*ending, self._next, self._actions, *beginning)
         self._group = GroupCommit(engine, kinds)
 
@@ -115,6 +120,22 @@ class Writer:
         seconds_left = _countdown(CLAIM_PATIENCE_SECONDS)
         return (await self._group.write(self._next, {key: key}, seconds_left=seconds_left))[key]
 
+    async def take_up(self, wanted: Sequence[WantedLook]) -> list[Doubt]:
+        """Take up those of the jobs that are in doubt and due to be looked at; leave out the others."""
+        rows = {each.job_id: each for each in wanted}
+        answers = await self._group.write(self._looks, rows, seconds_left=_countdown(CLAIM_PATIENCE_SECONDS))
+        return [doubt for doubt in answers.values() if doubt is not None]
+
+    async def rule(self, ruling: Ruling, *, seconds_left: Callable[[], float]) -> Ruled:
+        """Write what a look at a job in doubt found, with its event.
+
+        Returns:
+            ``ruled``; or ``overtaken`` where somebody else has moved the job or looks at it by now, or an earlier try
+            of this same call had landed: nothing was written.
+        """
+        answers = await self._group.write(self._rulings, {ruling.job_id: ruling}, seconds_left=seconds_left)
+        return answers[ruling.job_id]
+
     async def actions(self, *, seconds_left: Callable[[], float]) -> Actions:
         """Read what workers have published; whoever asks in the same moment shares the answer."""
         key = object()
@@ -130,6 +151,12 @@ class Writer:
 
     def _write_intents(self, connection: Connection, intents: Sequence[Intent]) -> dict[UUID, Granted]:
         return intend(connection, self.worker, self._lease, intents)
+
+    def _write_looks(self, connection: Connection, wanted: Sequence[WantedLook]) -> dict[UUID, Doubt | None]:
+        return {doubt.attempt.job_id: doubt for doubt in take_up(connection, wanted)}
+
+    def _write_rulings(self, connection: Connection, rulings: Sequence[Ruling]) -> dict[UUID, Ruled]:
+        return write_rulings(connection, self.worker, rulings)
 
     def _write_settlements(self, connection: Connection, settlements: Sequence[Settlement]) -> dict[UUID, Settled]:
         return settle(connection, self.worker, settlements)

@@ -8,20 +8,25 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from producer.ledger.states import LEASED, State, in_sql, may_become
+from producer.ledger.states import LEASED, State, in_sql, looks_left, may_become
 
 CANCEL = text(f"""
-WITH moved AS (
-  UPDATE jobs SET
-    state = CASE WHEN state IN ({in_sql(LEASED)}) THEN state
-                 WHEN maybe_happened THEN '{State.IN_DOUBT}' ELSE '{State.CANCELLED}' END,
-    waiting_for = CASE WHEN state IN ({in_sql(LEASED)}) THEN waiting_for END,
-    cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-    finished_at = CASE WHEN state NOT IN ({in_sql(LEASED)}) AND NOT maybe_happened THEN clock_timestamp() END,
-    last_seq = last_seq + 1
+WITH asked AS (
+  SELECT id, CASE WHEN state IN ({in_sql(LEASED)}) THEN state
+                  WHEN maybe_happened THEN '{State.IN_DOUBT}' ELSE '{State.CANCELLED}' END AS becomes
+  FROM jobs
   WHERE id = :id AND tenant = :tenant AND cancel_requested_at IS NULL
     AND state IN ({may_become(State.CANCELLED)}, '{State.RUNNING}')
-  RETURNING id, last_seq, state
+  FOR UPDATE
+), moved AS (
+  UPDATE jobs j SET state = a.becomes, waiting_for = NULL, cancel_requested_at = clock_timestamp(),
+    finished_at = CASE WHEN a.becomes = '{State.CANCELLED}' THEN clock_timestamp() END,
+    looks_left = {looks_left("a.becomes")},
+    due_at = CASE WHEN a.becomes = '{State.IN_DOUBT}' THEN statement_timestamp() ELSE j.due_at END,
+    ring_at = CASE WHEN a.becomes = '{State.IN_DOUBT}' THEN statement_timestamp() ELSE j.ring_at END,
+    last_seq = last_seq + 1
+  FROM asked a WHERE j.id = a.id
+  RETURNING j.id, j.last_seq, j.state
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, data)
   SELECT id, last_seq, CASE WHEN state = '{State.CANCELLED}' THEN 'cancelled'

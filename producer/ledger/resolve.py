@@ -27,6 +27,8 @@ WITH moved AS (
     maybe_happened = maybe_happened AND NOT :again,
     effect = CASE WHEN NOT :again THEN effect END,
     repeatable_until = CASE WHEN NOT :again THEN repeatable_until END,
+    quiet_at = CASE WHEN NOT :again THEN quiet_at END,
+    absent_at = NULL, looks_left = NULL,
     cancel_requested_at = CASE WHEN NOT :again THEN cancel_requested_at END,
     crashes = CASE WHEN :again THEN 0 ELSE crashes END
   WHERE id = :id AND tenant = :tenant AND state = '{State.IN_DOUBT}'

@@ -72,11 +72,18 @@ OPEN = frozenset(S) - CLOSED
 AT_REST = CLOSED | {S.IN_DOUBT}
 # What on_closed="rerun_if_failed" runs again: ended, and provably or by decision without the effect.
 WITHOUT_RESULT = CLOSED - {S.SUCCEEDED, S.DEGRADED}
+# How often an action is asked what became of a job in doubt, before a person has to find out.
+LOOKS = 20
 
 
 def may_become(*targets: State) -> str:
     """Return the states that may move to every one of `targets`, as an SQL list: ``'queued', 'waiting'``."""
     return in_sql(source for source, legal in MOVES.items() if legal.issuperset(targets))
+
+
+def looks_left(becomes: str) -> str:
+    """Return what `looks_left` is to be for a job ``j`` that becomes what the SQL expression `becomes` says."""
+    return f"CASE WHEN {becomes} = '{State.IN_DOUBT}' AND j.quiet_at IS NOT NULL THEN {LOOKS} END"
 
 
 def in_sql(states: Iterable[State]) -> str:

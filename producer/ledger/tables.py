@@ -77,11 +77,16 @@ jobs = Table(
     Column("finished_at", Timestamp),
     Column("last_seq", Integer, nullable=False, server_default="1"),
     Column("conversation_id", Text),
+    # Where the action can look its effect up, set by every intent: after it no effect of the attempt can arrive.
+    Column("quiet_at", Timestamp),
+    Column("looks_left", SmallInteger),  # at a job in doubt; NULL where nothing looks
+    Column("absent_at", Timestamp),  # when a look first found that it had not happened, after quiet_at
     UniqueConstraint("tenant", "action", "idempotency_key", "rerun"),
     CheckConstraint(f"state IN ({in_sql(State)})", name="state"),
     CheckConstraint(f"(state IN ({in_sql(LEASED)})) = (lease_expires_at IS NOT NULL)", name="lease"),
     CheckConstraint("state <> 'running' OR effect IS NOT NULL", name="effect"),
     CheckConstraint("(state = 'waiting') = (waiting_for IS NOT NULL)", name="waiting_for"),
+    CheckConstraint("looks_left IS NULL OR state = 'in_doubt'", name="looks_left"),
     CheckConstraint("octet_length(fingerprint) = 32", name="fingerprint"),
     # The way of a job looks these up; each holds only the few rows that are on their way.
     Index("jobs_to_ring", "ring_at", postgresql_where=text(f"state IN ({in_sql(RINGABLE)})")),
@@ -99,6 +104,7 @@ jobs = Table(
         "id",
         postgresql_where=text(f"conversation_id IS NOT NULL AND state IN ({in_sql(OPEN)})"),
     ),
+    Index("jobs_to_look_up", "ring_at", postgresql_where=text("looks_left > 0")),
     # What a person looks for and what is rare; the rest is found newest first by the primary key.
     Index(
         "jobs_to_look_at",

@@ -17,6 +17,7 @@ from tasks import load
 from tests.gates import Gate, whys
 from tests.houses import ACTION_MODULES, until
 from worker.attempt import Settlement
+from worker.doubt import Ended
 from worker.loop import CutOff, cut_off, process_loop
 from worker.parts import assemble
 from worker.runner import Runner
@@ -49,7 +50,7 @@ def job(request: pytest.FixtureRequest, lone_producer: Producer, tmp_path: Path)
 def run_and_stop(runner: Runner, job: Job, *, when: Callable[[], object], then: Callable[[], object]) -> Settlement:
     """Have the job tried, cut the attempt off as a stopping worker does, let the ledger go on, and see how it ended."""
 
-    async def go() -> list[Settlement]:
+    async def go() -> list[Ended]:
         cut = CutOff()
         cut_off.set(cut)
         trying = asyncio.create_task(runner.run("pool.wait", [job.id]))
@@ -60,6 +61,7 @@ def run_and_stop(runner: Runner, job: Job, *, when: Callable[[], object], then: 
         return await trying
 
     (settlement,) = asyncio.run_coroutine_threadsafe(go(), process_loop()).result(SECONDS)
+    assert isinstance(settlement, Settlement)
     return settlement
 
 

@@ -15,7 +15,7 @@ from producer import Settings
 from producer.ledger import accept, cancel, conversations, reads, resolve
 from producer.ledger.engine import open_engine
 from producer.ledger.prepared import Prepared
-from worker import relay, rescue, statements, turns
+from worker import doubt_statements, relay, rescue, statements, turns
 
 MILLION = 1_000_000
 ON_THEIR_WAY = 200
@@ -73,6 +73,8 @@ CONVERSATIONS = {"tenants": ["default"], "conversations": ["conversation-2"]}
 SAID = json.dumps(
     [{"job_id": JOB, "tenant": "default", "conversation_id": "conversation-2", "ordinal": 1, "role": "user"}]
 )
+TAKEN_UP = {"ids": [UUID(JOB)], "actions": ["test.add"], "versions": [1], "seconds": [30.0]}
+RULED = json.dumps([{"id": JOB, "fence": 1, "attempt": 1, "becomes": "in_doubt", "absent": False, "data": {}}])
 
 STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "accept": (accept.ACCEPT, {"asked": ASKED, "rings": True, "patience": 2}),
@@ -96,6 +98,8 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "intend": (statements.INTEND, {"asked": INTENDED, "worker": "w", "lease": 30, "pure": False}),
     "settle": (statements.SETTLE, {"asked": SETTLED, "worker": "w"}),
     "renew": (statements.RENEW, {"ids": [UUID(JOB)], "fences": [1], "worker": "w", "lease": 30}),
+    "take_up": (doubt_statements.TAKE_UP, TAKEN_UP),
+    "rule": (doubt_statements.RULE, {"asked": RULED, "worker": "w", "patience": 5}),
     "due": (relay.DUE, {"batch": 500}),
     "looked_at": (relay.LOOKED_AT, {"ids": [UUID(JOB)], "seconds": [2.0]}),
     "expire": (relay.EXPIRE, {"batch": 500, "worker": "w"}),
@@ -158,7 +162,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-@pytest.mark.parametrize("name", ["accept", "claim", "intend", "settle", "renew"])
+@pytest.mark.parametrize("name", ["accept", "claim", "intend", "settle", "renew", "take_up", "rule"])
 def test_a_plan_kept_from_an_empty_ledger_looks_jobs_up_by_an_unique_index(engine: Engine, name: str) -> None:
     # It is kept for as long as the connection lives, and the ledger grows meanwhile.
     statement, parameters = STATEMENTS[name]

@@ -18,8 +18,7 @@ from tasks._context import FOLLOW_UPS_LIMIT, Usage
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-@pytest.fixture
-def context() -> Context:
+def made_context() -> Context:
     return Context(
         job_id=UUID(int=7),
         action="email.send",
@@ -32,6 +31,11 @@ def context() -> Context:
         deadline=time.monotonic() + 60,
         log=None,
     )
+
+
+@pytest.fixture
+def context() -> Context:
+    return made_context()
 
 
 def test_the_downstream_key_is_the_same_for_every_attempt(context: Context) -> None:

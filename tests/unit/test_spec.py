@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def spec_of(function: Callable[..., Any], *, policy: Policy | None = None, **declared: Any) -> ActionSpec:
     defaults = {"name": "test.it", "effect": "pure", "version": 1, "key_ttl": None, "queue": None, "dependency": None}
+    defaults |= {"verify": None, "verify_after": 60.0, "verify_every": 30.0}
     return make_spec(function, {**defaults, "limits": {}, **declared}, policy or Policy())
 
 
