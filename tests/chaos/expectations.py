@@ -1,7 +1,4 @@
-"""What becomes of a cell's job, beyond what the checker asks of every job: how much doubt its death excuses.
-
-The one place that knows that nobody looks up yet whether a `verifiable` effect has happened.
-"""
+"""What becomes of a cell's job, beyond what the checker asks of every job: how much doubt its death excuses."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ if TYPE_CHECKING:
     from tests.chaos.evidence import Effect
 
 # Classes whose jobs stay in doubt until a person speaks.
-DOUBTED: AbstractSet[Effect] = {"verifiable", "unsafe"}
+DOUBTED: AbstractSet[Effect] = {"unsafe"}
 # The outcome is in the ledger by then, and no death takes it back.
 SETTLED = {"settle.committed", "ack.before", "ack.after"}
 # Whoever dies so has lost its lease for certain; the others may keep it.
