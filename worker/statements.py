@@ -58,8 +58,9 @@ FROM claimed c JOIN decisions d ON d.job_id = c.id
     lease="double precision",
 )
 
-# A repeat whose first try did land is answered alike: it finds the job running under its own fence. The owner is asked
-# for, too: a Postgres that crashed may have forgotten a claim, and given its fence to somebody else.
+# A repeat whose first try did land is answered alike: it finds the job running under its own fence, unless the lease
+# has run out since: what begins then may go on while somebody else takes the job for silent. The owner is asked for,
+# too: a Postgres that crashed may have forgotten a claim, and given its fence to somebody else.
 INTEND = Prepared(
     "intend",
     f"""
@@ -83,7 +84,7 @@ WITH asked AS (
   INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)
   SELECT id, last_seq, 'intended', attempt, fence, :worker, data FROM intended
 )
-SELECT m.id, CASE WHEN m.id IN (SELECT id FROM intended) OR m.state = '{State.RUNNING}' THEN 'intended'
+SELECT m.id, CASE WHEN m.id IN (SELECT id FROM intended) OR (m.alive AND m.state = '{State.RUNNING}') THEN 'intended'
                   WHEN m.alive AND m.cancelled THEN 'cancelled' WHEN m.alive AND m.overdue THEN 'expired'
                   ELSE 'lost' END AS answer,
   CASE WHEN :pure THEN set_config('synchronous_commit', 'off', true) END

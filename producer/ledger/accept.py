@@ -31,7 +31,8 @@ _values_of = attrgetter(*COLUMNS)
 
 # A key that another transaction is inserting makes ON CONFLICT wait for it; the look for the latest still has the
 # snapshot from before, so such a request is answered by neither arm and asks again. Rows go in by key order, so
-# that two batches with keys in common wait for one another in one direction only.
+# that two batches with keys in common wait for one another in one direction only. A request that is sent again finds
+# its own job, also where its key stands for a later one by now.
 ACCEPT = Prepared(
     "accept",
     f"""
@@ -52,7 +53,7 @@ WITH asked AS (
     SELECT j.id, j.state, j.accepted_at, j.rerun, j.fingerprint = decode(a.fingerprint, 'hex') AS same
     FROM jobs j
     WHERE j.tenant = a.tenant AND j.action = a.action AND j.idempotency_key = a.idempotency_key
-    ORDER BY j.rerun DESC LIMIT 1
+    ORDER BY j.id = a.id DESC, j.rerun DESC LIMIT 1
   ) l ON true
 ), wanted AS MATERIALIZED (
   SELECT * FROM judged WHERE wanted

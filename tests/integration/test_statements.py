@@ -179,6 +179,16 @@ def test_an_intent_is_not_granted_after_the_lease_ran_out(engine: Engine, job: J
     assert writer.intend([intent(attempt)]) == {}
 
 
+def test_an_intent_whose_answer_was_lost_is_not_granted_after_the_lease_ran_out_either(
+    engine: Engine, job: Job
+) -> None:
+    writer = writer_of(engine)
+    attempt = claimed(writer, job)
+    assert writer.intend([intent(attempt)]) == {job.id: "intended"}
+    expire_leases(engine)
+    assert writer.intend([intent(attempt)]) == {job.id: "lost"}
+
+
 def test_an_intent_is_not_granted_after_a_cancellation(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
     attempt = claimed(writer, job)
