@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from producer.ledger.states import State
 from tests.chaos.checker.__main__ import main
 from tests.houses import ROOT
 from tests.unit.chaos.folders import write
@@ -158,14 +157,3 @@ def test_the_checker_knows_only_what_the_product_promises() -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     loaded = {name for name in ended.stdout.split() if name.startswith(("worker", "tasks", "producer.ledger."))}
     assert loaded == {"producer.ledger.states", "producer.ledger.tables"}
-
-
-def test_a_job_that_is_given_up_in_doubt_by_nobody_is_found(tmp_path: Path) -> None:
-    story = Story()
-    job = story.accepted("chaos.unsafe").claimed().intended().requested("applied", "dropped")
-    story.fault("sigkill")
-    job.rescued(State.IN_DOUBT).resolved("abandon", State.DEAD)
-    job.events[-1]["data"]["by"] = None
-    write(tmp_path, story.evidence())
-    assert main([str(tmp_path)]) == 1
-    assert {finding["invariant"] for finding in left_in(tmp_path)["findings"]} == {"I5", "I6"}
