@@ -28,7 +28,7 @@ def retries_wait(view: View, tally: Tally) -> Iterator[Finding]:
     for job in view.jobs.values():
         asking += bool(job.requests)
         requests += len(job.requests)
-        for event, following in zip(job.events, [*job.events[1:], None], strict=True):
+        for event, following in zip(job.events, [*job.events[1:], None], strict=False):
             if event.kind in PARKS:
                 tally.judged += 1
                 yield from _delay(job, event)

@@ -92,6 +92,7 @@ def test_a_folder_without_logs_is_refused(folder: Path) -> None:
     assert refusal(folder) == "logs: there is no such folder"
 
 
+LINES_EACH = 20  # each is on the disk before the next
 LINE: dict[str, Any] = {
     "at": 1.0,
     "process": "p1",
@@ -198,7 +199,7 @@ def test_an_effect_s_digests_are_digests() -> None:
 
 def append(folder: Path, process: str) -> None:
     with Appender(folder, Call) as lines:
-        for number in range(50):
+        for number in range(LINES_EACH):
             lines.add(Call(**(LINE | {"process": process, "call": number})))
 
 
@@ -211,7 +212,7 @@ def test_lines_of_several_processes_stay_whole(folder: Path) -> None:
     for process in processes:
         process.join(30)
     calls = [(call.process, call.call) for call in read(folder).history]
-    assert sorted(calls) == [(f"p{i}", number) for i in range(2) for number in range(50)]
+    assert sorted(calls) == [(f"p{i}", number) for i in range(2) for number in range(LINES_EACH)]
 
 
 def test_rows_are_exported_as_plain_json() -> None:
