@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -75,8 +76,8 @@ def checked_message(role: Any, content: Any, *, tool_calls: Any = None, tokens: 
         raise InvalidRequest(
             "content", f"is larger than {BYTES_LIMIT:,} bytes; store it elsewhere and pass a reference"
         )
-    if tool_calls is not None:
-        checked_text(tool_calls, "tool_calls")
+    if tool_calls is not None:  # as they are now: whoever says them may go on changing them
+        tool_calls = json.loads(checked_text(tool_calls, "tool_calls"))
     if tokens is not None and not (type(tokens) is int and 0 <= tokens < TOKENS_LIMIT):
         raise InvalidRequest("tokens", f"{shown(tokens)} is no count of tokens")
     return Message(role=role, content=content, tool_calls=tool_calls, tokens=tokens)

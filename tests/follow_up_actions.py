@@ -82,3 +82,13 @@ async def countdown(left: int, ctx: Context) -> int:
     if left:
         ctx.enqueue("follow.countdown", {"left": left - 1})
     return left
+
+
+@action("follow.say", effect="pure", conversation="talk")
+async def say(requests: list[dict[str, Any]], talk: str, ctx: Context) -> int:
+    """Ask for what is named, and say which attempt this is."""
+    await plan(requests, ctx)
+    if ctx.conversation is None:
+        raise ValueError(f"this is no turn of {talk}")
+    ctx.conversation.append("user", f"attempt {ctx.attempt}")
+    return ctx.attempt

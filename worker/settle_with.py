@@ -20,7 +20,7 @@ from worker.attempt import Settlement
 from worker.statements import Settled, settle
 from worker.turns import append
 
-# Follow-ups in one transaction: what it has locked, others wait for, as does whatever else this process writes.
+# Follow-ups and messages in one transaction: others wait for what it locks, and whatever else this process writes.
 PORTION = 1_000
 
 OnAccepted = Callable[[Iterable[Envelope]], None]
@@ -60,13 +60,16 @@ def settle_with(
 
 
 def _portions(settlements: Sequence[Settlement]) -> Iterator[list[Settlement]]:
-    """Split settlements so that no transaction has to accept much more than `PORTION` jobs."""
+    """Split settlements so that no transaction has to write much more than `PORTION` jobs and messages."""
     portion: list[Settlement] = []
+    size = 0
     for settlement in settlements:
-        if portion and sum(len(each.follow_ups) for each in portion) + len(settlement.follow_ups) > PORTION:
+        brought = len(settlement.follow_ups) + len(settlement.messages)
+        if portion and size + brought > PORTION:
             yield portion
-            portion = []
+            portion, size = [], 0
         portion.append(settlement)
+        size += brought
     yield portion
 
 

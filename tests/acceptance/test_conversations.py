@@ -104,6 +104,8 @@ def test_a_turn_behind_another_is_held_with_the_reason_and_takes_no_place(house:
         "conversation",
         str(first.id),
     )
+    # Where nobody rings for it, it looks again by itself.
+    assert LOOK_SECONDS <= held.data["delay"] <= 1.25 * LOOK_SECONDS
     gate.touch()
     for job in others:
         job.get(SECONDS)

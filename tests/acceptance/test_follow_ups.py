@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, text
 
-from producer import Producer, State
+from producer import Producer, Settings, State
 from producer.job import Job
+from producer.ledger.engine import open_engine
 from producer.ledger.reads import JobRecord
 from producer.trace import trace_id_of
 from tests.follow_up_actions import HOSTILE
 from tests.gates import whys
-from tests.houses import House, until
+from tests.houses import House, start_worker, until
 
 SECONDS = 30.0
 
@@ -156,3 +158,39 @@ def test_a_worker_killed_before_the_outcome_leaves_the_follow_ups_of_the_attempt
     (child,) = follow_ups(own_house.producer, parent)
     assert child.params["a"] == 2
     assert own_house.producer.job(child.id).get(SECONDS) == {"total": 2}
+
+
+def test_a_worker_killed_in_the_midst_of_the_transaction_leaves_neither_outcome_nor_follow_ups_nor_messages(
+    settings: Settings, lone_producer: Producer, tmp_path: Path
+) -> None:
+    worker = start_worker(settings, tmp_path / "first.log")
+    engine = open_engine(settings.database_url, connections=2, name="tests")
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as somebody:
+        # Somebody accepts the key of the second follow-up and does not end: the worker has written the outcome, what
+        # was said and the first one, and waits in its transaction, again and again.
+        transaction = somebody.begin()
+        lone_producer.enqueue("test.add", {"a": 9, "b": 9}, idempotency_key="z", connection=somebody)
+        requests = [add(1, idempotency_key="y"), add(2, idempotency_key="z")]
+        parent = lone_producer.enqueue("follow.say", {"requests": requests, "talk": "t"}, request_id="midst")
+        until(lambda: _waits_for_a_lock(engine))
+        worker.kill()
+        transaction.rollback()
+    assert parent.refresh().state is State.RUNNING
+    assert follow_ups(lone_producer, parent) == []
+    assert lone_producer.conversation("t").messages == ()
+    second = start_worker(settings, tmp_path / "second.log")
+    try:
+        assert parent.get(SECONDS) == 2
+        assert [record.idempotency_key for record in follow_ups(lone_producer, parent)] == ["y", "z"]
+        assert [message.content for message in lone_producer.conversation("t").messages] == ["attempt 2"]
+    finally:
+        second.stop()
+        engine.dispose()
+
+
+def _waits_for_a_lock(engine: Engine) -> bool:
+    waiting = (
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with engine.connect() as connection:
+        return bool(connection.execute(text(waiting)).scalar())
