@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
@@ -24,6 +25,9 @@ from producer.ring import Bell, Ring
 from producer.sealing import seal_by
 from producer.settings import Settings
 from producer.waiting import LOOK_SECONDS
+
+if TYPE_CHECKING:
+    from producer.schedules import Schedules
 
 BATCH_LIMIT = 10_000
 
@@ -163,6 +167,13 @@ class Producer(Jobs):
         """
         self._bell.close()
         super().close()
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """This tenant's schedules: ``add``, ``list``, ``get``, ``pause``, ``resume``, ``remove``, ``next_ticks``."""
+        from producer.schedules import Schedules  # noqa: PLC0415  time zones and cron, for this alone
+
+        return Schedules(self.settings, self._catalogue, self._read)
 
     # ---- accepting ---------------------------------------------------------------------------------------------
 

@@ -4,13 +4,16 @@ SurefootError
 ├── SettingsError            a setting is missing or wrong; the process should not start
 ├── RequestRefused           a request was refused before anything was written
 │   ├── InvalidRequest       its params, key or another field cannot be accepted: says where and why
+│   │   └── InvalidSchedule  a schedule never fires, or its cron, zone, name or another field cannot be accepted
 │   ├── UnknownAction        no worker has published that action
 │   ├── IdempotencyConflict  its key already stands for another request
-│   └── KeyInFlight          its key is being accepted by a transaction that does not end
+│   ├── KeyInFlight          its key is being accepted by a transaction that does not end
+│   └── ScheduleExists       a schedule of that name is there already, and says something else
 ├── LedgerUnavailable        Postgres cannot be reached; whether an accept landed is answered by asking again
 ├── JobNotFound              no job with that id or key for this tenant
 ├── ConversationNotFound     no conversation of that id for this tenant, or nobody had a turn of it yet
 ├── JobNotInDoubt            the job stands otherwise, so there is nothing to resolve
+├── ScheduleNotFound         no schedule of that name for this tenant
 ├── JobUnfinished            the job did not end within the time that the caller would wait
 └── JobFailed                the job ended without a result
 
@@ -29,6 +32,7 @@ __all__ = [
     "ConversationNotFound",
     "IdempotencyConflict",
     "InvalidRequest",
+    "InvalidSchedule",
     "JobFailed",
     "JobNotFound",
     "JobNotInDoubt",
@@ -36,6 +40,8 @@ __all__ = [
     "KeyInFlight",
     "LedgerUnavailable",
     "RequestRefused",
+    "ScheduleExists",
+    "ScheduleNotFound",
     "SettingsError",
     "SurefootError",
     "UnknownAction",
@@ -78,6 +84,10 @@ class InvalidRequest(RequestRefused):
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         """Pickle by the constructor's own arguments."""
         return type(self), (self.where, self.problem, self.index)
+
+
+class InvalidSchedule(InvalidRequest):
+    """A schedule never fires, or a field of it cannot be accepted."""
 
 
 class UnknownAction(RequestRefused):
@@ -147,6 +157,27 @@ class KeyInFlight(RequestRefused):
     """Another transaction is accepting the same key and does not end; ask again."""
 
 
+class ScheduleExists(RequestRefused):
+    """A schedule of that name is there already, and says something else.
+
+    Attributes:
+        name: The schedule's.
+        fields: In what the two differ, such as ``cron``.
+    """
+
+    def __init__(self, name: str, fields: Sequence[str]) -> None:
+        """Say which schedule, and in what the two differ."""
+        super().__init__(
+            f"schedule {name!r} is there already, with another {', '.join(fields)};"
+            " remove it first, or choose another name"
+        )
+        self.name, self.fields = name, tuple(fields)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        """Pickle by the constructor's own arguments."""
+        return type(self), (self.name, self.fields)
+
+
 class LedgerUnavailable(SurefootError):
     """Postgres cannot be reached. Asking again with the same key is safe."""
 
@@ -175,6 +206,10 @@ class JobNotInDoubt(SurefootError):
     def __reduce__(self) -> tuple[type[Self], tuple[UUID, str]]:
         """Pickle by the constructor's own arguments."""
         return type(self), (self.job_id, self.state)
+
+
+class ScheduleNotFound(SurefootError):
+    """There is no such schedule for this tenant."""
 
 
 class JobUnfinished(SurefootError, TimeoutError):

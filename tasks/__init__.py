@@ -12,6 +12,7 @@ The names below are all that an action needs:
 from tasks._context import Context
 from tasks._outcomes import ActionError, Hold, Refused, Retry, Unknown
 from tasks._registry import action, load
+from tasks._schedules import DeclaredSchedule, declared_schedules, schedule
 from tasks._signature import InvalidAction
 from tasks._spec import RING_SIZE, ActionSpec, EffectClass, Policy
 from tasks._turn import Turn
@@ -23,6 +24,7 @@ __all__ = [
     "ActionSpec",
     "CannotTell",
     "Context",
+    "DeclaredSchedule",
     "DidNotHappen",
     "EffectClass",
     "Happened",
@@ -34,5 +36,7 @@ __all__ = [
     "Turn",
     "Unknown",
     "action",
+    "declared_schedules",
     "load",
+    "schedule",
 ]

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tasks._limits import WithoutRedis
+from tasks._schedules import check_schedules
 from tasks._signature import InvalidAction
 from tasks._spec import ActionSpec, DependencyOf, EffectClass, EffectOf, Policy, make_spec
 from tasks._verify import Verify
@@ -119,6 +120,7 @@ def load(modules: Iterable[str] = ()) -> Mapping[str, ActionSpec]:
 
     Raises:
         InvalidAction: If a named module does not exist, or any declares an action that cannot work.
+        InvalidSchedule: If one declares a schedule that cannot.
     """
     import tasks  # noqa: PLC0415  this module is part of it
 
@@ -130,6 +132,7 @@ def load(modules: Iterable[str] = ()) -> Mapping[str, ActionSpec]:
             if not f"{module}.".startswith(f"{error.name}."):  # it is there; something that it imports is not
                 raise
             raise InvalidAction(f"there is no module {module!r} to load actions from; is it installed?") from error
+    check_schedules(_actions)
     return MappingProxyType(_actions)
 
 

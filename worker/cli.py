@@ -16,8 +16,9 @@ import click
 from producer import render
 from producer.errors import SurefootError
 from producer.ledger.engine import open_engine
-from tasks import load
+from tasks import declared_schedules, load
 from worker.check import findings
+from worker.declare import publish_schedules
 from worker.lifecycle import publish
 from worker.settings import WorkerSettings
 from worker.start import POOL_ENVIRONMENT, worker_command
@@ -74,11 +75,14 @@ def check() -> None:
 @main.command("publish")
 @_speaking_errors
 def publish_command() -> None:
-    """Tell producers of this worker's actions without starting it."""
+    """Tell producers of this worker's actions, and have its schedules ticked, without starting it."""
     settings = WorkerSettings.from_env()
     actions = list(load(settings.action_modules).values())
     with open_engine(settings.database_url, connections=1, name="surefoot-publish").connect() as connection:
         publish(connection, actions)
+        publish_schedules(
+            connection, declared_schedules().values(), tenant=settings.tenant, imported=sys.modules.keys()
+        )
     click.echo(f"published {', '.join(sorted(spec.name for spec in actions))}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -15,7 +16,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from producer.ledger.revision import REVISION, revision_of
-from tasks import ActionSpec
+from tasks import ActionSpec, declared_schedules
+from worker.declare import publish_schedules
 from worker.limits import doubts
 from worker.log import configure, log
 
@@ -108,10 +110,13 @@ def _refuse_a_wrong_start() -> None:
 @signals.worker_ready.connect(weak=False)
 @_or_not_at_all
 def _start() -> None:
-    from worker.app import actions, parts  # noqa: PLC0415  the app imports this module
+    from worker.app import actions, parts, settings  # noqa: PLC0415  the app imports this module
 
     with parts().engine.connect() as connection:
         publish(connection, list(actions.values()))
+        publish_schedules(
+            connection, declared_schedules().values(), tenant=settings.tenant, imported=sys.modules.keys()
+        )
     parts().runner.performer.threads.on_left_behind = _recycle_above_the_cap
     parts().relay.start()
     log.info("worker.started", actions=len(actions))

@@ -28,6 +28,7 @@ from worker.perform import Performer
 from worker.relay import Relay
 from worker.rescue import rescue
 from worker.runner import Runner
+from worker.schedule import Ticker
 from worker.settings import WorkerSettings
 from worker.threads import Threads
 from worker.timer import RingTimer
@@ -89,6 +90,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         bell,
         worker=worker,
         every_seconds=settings.relay_seconds,
+        tick=Ticker(queue=settings.queue).tick,
         rescue=partial(rescue, worker=worker, crash_cap=settings.crash_cap, announce=announcer.announce),
         announce=announcer.announce,
     )

@@ -2,7 +2,7 @@
 
 An accepted job is safe once it is in the ledger; this is what makes it happen all the same when the producer died
 before ringing, when Redis lost the ring, or when the worker that would have rung a retry is gone. It also expires
-jobs whose deadline has passed.
+jobs whose deadline has passed, and makes the jobs of schedules that are due (worker/schedule.py).
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ class Relay:
         worker: str,
         every_seconds: float,
         rescue: Callable[[Connection], int],
+        tick: Callable[[Connection], float],
         announce: Callable[[list[UUID]], None],
     ) -> None:
         """Start nothing yet.
@@ -106,10 +107,11 @@ class Relay:
             worker: Named in the events.
             every_seconds: The longest time between two looks.
             rescue: Takes over expired leases; returns how many jobs it moved.
+            tick: Makes the jobs of schedules that are due; returns the seconds until there is more of that to do.
             announce: Told which jobs have expired.
         """
         self._engine, self._bell, self._worker = engine, bell, worker
-        self._every, self._rescue, self._announce = every_seconds, rescue, announce
+        self._every, self._rescue, self._tick, self._announce = every_seconds, rescue, tick, announce
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
 
@@ -136,17 +138,17 @@ class Relay:
     def _look_until_lost(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"LISTEN {WAKE_CHANNEL}")
         while not self._stopping.is_set():
-            moved = self._look(connection)
-            if moved < BATCH:
-                _wait_for_wake(connection, self._every)
+            _wait_for_wake(connection, self._look(connection))
 
-    def _look(self, connection: Connection) -> int:
-        """Do one round of each duty, in bounded batches; return the largest number of jobs that one moved."""
+    def _look(self, connection: Connection) -> float:
+        """Do one round of each duty, in bounded batches; return the seconds until the next, 0 where one has more."""
         expired = list(connection.execute(EXPIRE, {"batch": BATCH, "worker": self._worker}).scalars())
         self._announce(expired)
         wake_turns(connection, expired)
         rescued = self._rescue(connection)
-        return max(len(expired), rescued, self._ring_due(connection))
+        until_tick = self._tick(connection)  # before the ringing, which includes its jobs
+        moved = max(len(expired), rescued, self._ring_due(connection))
+        return 0.0 if moved >= BATCH else min(self._every, until_tick)
 
     def _ring_due(self, connection: Connection) -> int:
         due = connection.execute(DUE, {"batch": BATCH}).all()

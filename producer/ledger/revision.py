@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine, text
 
 # The newest migration's; a test compares the two.
-REVISION = "0004"
+REVISION = "0005"
 
 TABLE = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 CURRENT = text("SELECT version_num FROM alembic_version")

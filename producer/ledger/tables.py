@@ -191,6 +191,44 @@ actions = Table(
     Column("published_at", Timestamp, nullable=False, server_default=NOW),
 )
 
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("cron", Text),
+    Column("every", Bigint),  # seconds
+    Column("zone", Text, nullable=False),
+    Column("missed", Text, nullable=False),
+    Column("request_id", Text),
+    Column("agent_id", Text),
+    Column("user_id", Text),
+    Column("reasoning", Text),
+    Column("queue", Text),
+    Column("priority", SmallInteger, nullable=False),
+    Column("declared_by", Text, nullable=False),
+    Column("declared_in", Text),  # the module, where code declares it
+    Column("version", Integer, nullable=False),
+    Column("created_at", Timestamp, nullable=False, server_default=NOW),
+    Column("paused_at", Timestamp),
+    Column("paused_by", Text),
+    Column("next_tick", Timestamp, nullable=False),
+    Column("last_tick", Timestamp),
+    Column("last_job_id", Uuid),  # no foreign key: a job may be pruned
+    Column("last_error", Text),
+    UniqueConstraint("tenant", "name"),
+    CheckConstraint("(cron IS NULL) <> (every IS NULL)", name="rule"),
+    CheckConstraint("every >= 1", name="every"),
+    CheckConstraint("missed IN ('skip', 'latest', 'all')", name="missed"),
+    CheckConstraint("declared_by IN ('code', 'person')", name="declared_by"),
+    CheckConstraint("(paused_at IS NULL) = (paused_by IS NULL)", name="paused"),
+    CheckConstraint("paused_by IN ('code', 'person')", name="paused_by"),
+    Index("schedules_to_tick", "next_tick", postgresql_where=text("paused_at IS NULL")),
+)
+
 APPEND_ONLY = (
     """
     CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from sqlalchemy import Engine, TextClause, text
 from sqlalchemy.engine import Connection
 
 from producer import Settings
-from producer.ledger import accept, cancel, conversations, reads, resolve
+from producer.ledger import accept, cancel, conversations, reads, resolve, schedules
 from producer.ledger.engine import open_engine
 from producer.ledger.prepared import Prepared
 from worker import doubt_statements, relay, rescue, statements, turns
@@ -41,6 +42,10 @@ WHERE conversation_id IS NOT NULL;
 INSERT INTO events (job_id, seq, kind) SELECT id, seq, 'accepted' FROM jobs, generate_series(1, 2) seq;
 VACUUM ANALYZE jobs; VACUUM ANALYZE decisions; VACUUM ANALYZE events;
 VACUUM ANALYZE conversations; VACUUM ANALYZE messages;
+INSERT INTO schedules (id, tenant, name, action, params, every, zone, missed, priority, declared_by, version, next_tick)
+SELECT gen_random_uuid(), 'default', 's' || n, 'test.add', '{{}}', 3600, 'UTC', 'latest', 5, 'person', 1,
+  clock_timestamp() + make_interval(secs => n - 50) FROM generate_series(1, 10000) n;
+VACUUM ANALYZE schedules;
 """
 
 ASKED = json.dumps(
@@ -75,6 +80,9 @@ SAID = json.dumps(
 )
 TAKEN_UP = {"ids": [UUID(JOB)], "actions": ["test.add"], "versions": [1], "seconds": [30.0]}
 RULED = json.dumps([{"id": JOB, "fence": 1, "attempt": 1, "becomes": "in_doubt", "absent": False, "data": {}}])
+
+ADVANCED = {"id": [UUID(JOB)], "next_tick": [datetime.now(UTC)], "last_tick": [None], "last_job_id": [None]}
+ADVANCED |= {"last_error": ["why"]}
 
 STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "accept": (accept.ACCEPT, {"asked": ASKED, "rings": True, "patience": 2}),
@@ -111,6 +119,10 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "take_turns": (turns.TAKE_TURNS, LEASES | {"worker": "w"}),
     "next_turns": (turns.NEXT_TURNS, CONVERSATIONS),
     "append": (turns.APPEND, {"asked": SAID}),
+    "next": (schedules.NEXT, {"aside": [UUID(JOB)]}),
+    "due_schedules": (schedules.DUE, {"batch": 100, "aside": [UUID(JOB)]}),
+    "advance": (schedules.ADVANCE, ADVANCED),
+    "schedule_by_name": (schedules.BY_NAME, {"tenant": "default", "name": "s5"}),
     "rescue": (rescue.RESCUE, {"batch": 100, "worker": "w", "cap": 3}),
 }
 
@@ -152,8 +164,11 @@ def explain(connection: Connection, statement: TextClause | Prepared, parameters
 
 
 def _is_bounded(node: dict[str, Any]) -> bool:
-    """Whether it looks something up, or walks one of the partial indexes, which hold only jobs on their way."""
-    return "Index Cond" in node or node["Index Name"].startswith("jobs_to_")
+    """Whether it looks something up, or walks one of the partial indexes, which hold only jobs on their way.
+
+    Or takes the first of the schedules in the order of their ticks.
+    """
+    return "Index Cond" in node or node["Index Name"].startswith(("jobs_to_", "schedules_to_"))
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

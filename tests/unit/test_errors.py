@@ -15,6 +15,7 @@ from producer.errors import (
     ConversationNotFound,
     IdempotencyConflict,
     InvalidRequest,
+    InvalidSchedule,
     JobFailed,
     JobNotFound,
     JobNotInDoubt,
@@ -22,6 +23,8 @@ from producer.errors import (
     KeyInFlight,
     LedgerUnavailable,
     RequestRefused,
+    ScheduleExists,
+    ScheduleNotFound,
     SettingsError,
     SurefootError,
     UnknownAction,
@@ -40,9 +43,12 @@ ONE_OF_EACH: list[SurefootError] = [
     SettingsError("a"),
     RequestRefused("a"),
     InvalidRequest("params.to", "is not text", index=3),
+    InvalidSchedule("cron", "'0 0 30 2 *' never fires"),
     UnknownAction("a.b", ["a.c"], "; did you mean 'a.c'?"),
     IdempotencyConflict([conflict("params.to"), conflict("params.cc")]),
     KeyInFlight(),
+    ScheduleExists("nightly", ["cron", "zone"]),
+    ScheduleNotFound("a"),
     LedgerUnavailable("a"),
     JobNotFound("a"),
     ConversationNotFound("a"),
@@ -70,7 +76,9 @@ def test_an_error_of_each_kind_is_drawn_in_the_tree(kind: type[SurefootError]) -
     assert kind.__name__ in errors.__all__
 
 
-@pytest.mark.parametrize("kind", [JobNotFound, KeyInFlight, LedgerUnavailable, JobUnfinished, SettingsError])
+@pytest.mark.parametrize(
+    "kind", [JobNotFound, KeyInFlight, ScheduleNotFound, LedgerUnavailable, JobUnfinished, SettingsError]
+)
 def test_an_error_without_a_message_says_what_its_kind_means(kind: type[SurefootError]) -> None:
     assert str(kind()) == (kind.__doc__ or "").partition("\n")[0]
 
