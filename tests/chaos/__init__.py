@@ -20,4 +20,5 @@ asker.py            a producer that parks
 effect_server.py    the world outside, effect_books.py what it remembers
 collect.py          the harness's part of the evidence
 judged.py           the verdict, report.py all of them
+mutants.py          defects that the matrix must find
 """

@@ -18,10 +18,11 @@ from typing import Any, Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from producer import Producer, Settings, client
+from producer import Producer, Settings
 from producer.canonical import canonical_json
 from producer.errors import RequestRefused, SurefootError
 from producer.job import Job
+from producer.ledger import single
 from producer.ledger.accept import accept
 from producer.ledger.engine import open_engine
 from tests.chaos.agent import Agent
@@ -42,7 +43,7 @@ def _parking_accept(connection: Any, envelopes: Any, **how: Any) -> Any:
     return answers
 
 
-setattr(client, "accept", _parking_accept)  # noqa: B010  it takes whatever the other takes
+setattr(single, "accept", _parking_accept)  # noqa: B010  it takes whatever the other takes
 
 
 def ask(order: dict[str, Any], process: str) -> Call:

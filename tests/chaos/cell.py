@@ -33,18 +33,25 @@ JOB = text("SELECT id, state, fence, lease_owner FROM jobs WHERE tenant = :run")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A point, an effect class and a death; and the defect that the workers have, where the matrix itself is tested."""
+    """A point, an effect class and a death.
+
+    Attributes:
+        mutant: The defect that the workers have, where the matrix itself is tested.
+        tries: 2 where the first one said nothing.
+    """
 
     point: Point
     effect: Effect
     death: Death
     mutant: str | None = None
+    tries: int = 1
 
     @property
     def name(self) -> str:
         """Also the name of its evidence's folder, its tenant, and its part of the effect server."""
         name = f"{self.point.name}-{self.effect}-{self.death}"
-        return name if self.mutant is None else f"{self.mutant}-{name}"
+        again = "" if self.tries == 1 else f"-{self.tries}"
+        return f"{name}{again}" if self.mutant is None else f"{self.mutant}-{name}{again}"
 
     @property
     def crew(self) -> Crew:
@@ -54,6 +61,10 @@ class Cell:
     @property
     def action(self) -> str:
         return f"chaos.{self.effect}"
+
+
+class WorkerEnded(Exception):
+    """A worker is gone that nobody has killed."""
 
 
 @dataclass(slots=True)
@@ -66,6 +77,7 @@ class Play:
         calls: How often it was asked for.
         died_at: When the last death began.
         unrest: What still moved when the evidence was taken.
+        victim: Who died last.
     """
 
     cell: Cell
@@ -76,6 +88,7 @@ class Play:
     calls: int = 0
     died_at: float = 0.0
     unrest: str | None = None
+    victim: Member | None = None
 
     def run(self) -> None:
         """Ask, have somebody die, and wait until nothing moves any more.
@@ -85,10 +98,7 @@ class Play:
         """
         point, lane = self.cell.point, self.lane
         lane.world.plan(self.cell.name, hold=point.hold, drop=point.drops)
-        if point.dies == "asker":
-            victim: Member = self._kill_the_asker_there()
-        else:
-            victim = self._kill_a_worker_there()
+        victim: Member = self._kill_the_asker_there() if point.dies == "asker" else self._kill_a_worker_there()
         self._ask_again_if_unanswered()
         self._drain(victim)
 
@@ -156,7 +166,7 @@ class Play:
 
     def _die(self, victim: Member) -> None:
         scene = self._scene(victim)
-        self.died_at = time.time()
+        self.victim, self.died_at = victim, time.time()
         die(self.cell.death, victim, scene)
 
     def _scene(self, victim: Member) -> Scene:
@@ -213,15 +223,25 @@ class Play:
         """
         patience = DRAIN_SECONDS if self.cell.mutant is None else MUTANT_DRAIN_SECONDS
         try:
-            until(self._is_at_rest, seconds=patience, what="the end of the job")
+            until(self._is_at_rest_or_alone, seconds=patience, what="the end of the job")
             until(self._is_answered, seconds=patience, what="the end of the requests")
             if self.cell.point.name == "stop.draining" and victim.lives:
                 victim.process.wait(patience)
             alive = [worker.pid for worker in self.lane.workers if worker.lives]
             until(lambda: self.lane.switchboard.busy(alive) == 0, seconds=patience, what="the end of the attempts")
             until(self._is_silent, seconds=patience, what="the end of the rings")
-        except (NotReached, TimeoutExpired) as error:
+        except (NotReached, TimeoutExpired, WorkerEnded) as error:
             self.unrest = str(error)
+
+    def _check_workers(self) -> None:
+        """Raise `WorkerEnded` if a worker is gone that nobody has killed."""
+        for worker in self.lane.workers:
+            if not worker.lives and worker is not self.victim:
+                raise WorkerEnded(f"{worker.name} ended by itself with {worker.process.returncode}")
+
+    def _is_at_rest_or_alone(self) -> bool:
+        self._check_workers()
+        return self._is_at_rest()
 
     def _is_answered(self) -> bool:
         return self.lane.world.open_requests(self.cell.name) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from producer.ledger.states import State
 from tests.chaos.cell import Cell, Play
 from tests.chaos.checker.findings import Outcome
 from tests.chaos.checker.judge import verdict_on
+from tests.chaos.evidence import Evidence
 from tests.chaos.evidence_folder import read
 from tests.chaos.expectations import ends
 
@@ -21,7 +23,7 @@ class Judged:
     """One cell's result.
 
     Attributes:
-        why: Why it did not hold, line by line; each begins with the invariant, or with ``end``.
+        why: Why it did not hold, line by line; each begins with the invariant, or with ``end`` or ``late``.
         state: In which the job ended; None where it is not there.
         recovery: Seconds from the last death until the job's last move; None where it did not come to rest.
         took: Seconds that the cell took in all.
@@ -44,11 +46,13 @@ def judge(play: Play) -> Judged:
     """Judge a cell whose evidence is complete."""
     job = play.job()
     state = None if job is None else State(job.state)
-    verdict = verdict_on(read(play.folder))
+    evidence = read(play.folder)
+    verdict = verdict_on(evidence)
     why = [f"{found.invariant} expected {found.expected}; found {found.found}" for found in verdict.findings]
     if verdict.outcome is Outcome.INCONCLUSIVE:
         why.extend(f"{invariant} had nothing to judge" for invariant in verdict.vacuous)
         return Judged(play.cell, play.folder, "inconclusive", tuple(why), state=state, recovery=play.recovery())
+    why.extend(_late_requests(evidence))
     if state not in ends(play.cell):
         expected = " or ".join(sorted(ends(play.cell)))
         why.append(f"end is {state}, not {expected}")
@@ -56,6 +60,19 @@ def judge(play: Play) -> Judged:
         why.append(f"end {play.unrest}")
     came_to: Verdict = "broken" if why else "held"
     return Judged(play.cell, play.folder, came_to, tuple(why), state=state, recovery=play.recovery())
+
+
+def _late_requests(evidence: Evidence) -> Iterator[str]:
+    """Find requests of attempts that were over: no point lies between a worker's last look at its lease and these."""
+    rescues = {
+        event.attempt: event.at
+        for event in evidence.ledger.second.events
+        if event.kind == "rescued" and (event.data or {}).get("from") == State.RUNNING
+    }
+    for line in evidence.effects:
+        over = rescues.get(line.attempt)
+        if line.phase == "arrived" and over is not None and line.at > over:
+            yield f"late request of attempt {line.attempt}, {line.at - over:.3f} s after it was rescued"
 
 
 def inconclusive(cell: Cell, folder: Path, error: Exception) -> Judged:

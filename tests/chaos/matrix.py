@@ -73,11 +73,14 @@ class Matrix:
     Attributes:
         folder: For the evidence and the servers; of a short path.
         on_judged: Told of each cell, in its lane's thread.
+        judged: What the cells came to.
+        unclear: First tries that said nothing.
     """
 
     folder: Path
     on_judged: Callable[[Judged], None] = lambda _: None
     judged: list[Judged] = field(default_factory=list)
+    unclear: list[Judged] = field(default_factory=list)
 
     def play(self, cells: Sequence[Cell], *, lanes: int) -> list[Judged]:
         """Play the cells; return what each came to, in the order of the cells."""
@@ -94,8 +97,8 @@ class Matrix:
                 thread.start()
             for thread in threads:
                 thread.join()
-        order = {cell.name: number for number, cell in enumerate(cells)}
-        return sorted(self.judged, key=lambda each: order[each.cell.name])
+        order = {cell: number for number, cell in enumerate(cells)}
+        return sorted(self.judged, key=lambda each: order[each.cell])
 
     @contextmanager
     def _servers(self) -> Iterator[tuple[Postgres, World]]:
@@ -121,6 +124,9 @@ class Matrix:
     def _play_all(self, lane: Lane, waiting: Waiting, facts: Mapping[str, ActionFacts]) -> None:
         while (cell := waiting.take(lane.crew)) is not None:
             judged = self._play_one(lane, cell, facts)
+            if judged.verdict == "inconclusive":  # a machine that was too busy, perhaps
+                self.unclear.append(judged)
+                judged = replace(self._play_one(lane, replace(cell, tries=2), facts), cell=cell)
             self.judged.append(judged)
             self.on_judged(judged)
 

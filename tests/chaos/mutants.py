@@ -17,6 +17,7 @@ import worker.runner
 from producer.ledger.prepared import Prepared
 from tasks import Context
 from tasks._outcomes import Failure, classify
+from worker.leases import Leases
 from worker.relay import Relay
 from worker.runner import Runner
 from worker.statements import SETTLE
@@ -26,7 +27,7 @@ MUTANT = "CHAOS_MUTANT"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a defect shows: in a cell, to an invariant."""
+    """Where a defect shows: in a cell, to an invariant of the checker's, or ``late`` to the cell's own look."""
 
     cell: str
     invariant: str
@@ -35,6 +36,7 @@ class Found:
 FOUND: Mapping[str, Found] = {
     "settle_unfenced": Found("effect.answered-unsafe-sigstop", "I8"),
     "rescue_requeues": Found("effect.held-unsafe-sigkill", "I3"),
+    "effect_after_lease": Found("intend.committed-unsafe-sigstop", "late"),
     "intent_after_effect": Found("effect.held-unsafe-sigkill", "I2"),
     "key_per_attempt": Found("effect.held-keyed-sigkill", "I3"),
     "unknown_is_none": Found("effect.dropped-unsafe-terminate_backend", "I3"),
@@ -88,6 +90,11 @@ def _intent_after_effect() -> None:
     _put(Runner, "perform", both)
 
 
+def _effect_after_lease() -> None:
+    """A worker that stood still takes its lease for granted."""
+    _put(Leases, "seconds_left", lambda _self, _job_id, _fence: 1.0)
+
+
 def _key_per_attempt() -> None:
     """Each attempt hands the other side another key."""
 
@@ -114,6 +121,7 @@ def _relay_is_deaf() -> None:
 _DEFECTS: Mapping[str, Callable[[], None]] = {
     "settle_unfenced": _settle_unfenced,
     "rescue_requeues": _rescue_requeues,
+    "effect_after_lease": _effect_after_lease,
     "intent_after_effect": _intent_after_effect,
     "key_per_attempt": _key_per_attempt,
     "unknown_is_none": _unknown_is_none,
