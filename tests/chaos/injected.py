@@ -38,7 +38,7 @@ def _around(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable
     setattr(owner, name, wraps(original)(wrap(original)))
 
 
-def _around_statement(step: str, job_of: Callable[[Any], Any]) -> None:
+def _around_statement(step: str, name: str, job_of: Callable[[Any], Any]) -> None:
     """Park the writer's thread before a statement of its, and once that is committed."""
 
     def wrap(write: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,7 +52,7 @@ def _around_statement(step: str, job_of: Callable[[Any], Any]) -> None:
 
         return run
 
-    _around(worker.writer, step, wrap)
+    _around(worker.writer, name, wrap)
 
 
 def _perform(perform: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,9 +145,11 @@ def _received(request: Any = None, **_: Any) -> None:
     agent.park("ring.received", request.args)
 
 
-_around_statement("claim", lambda wanted: wanted.job_id)
-_around_statement("intend", lambda intent: intent.job_id)
-_around_statement("settle", lambda settlement: settlement.job_id)
+_around_statement("claim", "claim", lambda wanted: wanted.job_id)
+_around_statement("intend", "intend", lambda intent: intent.job_id)
+_around_statement("settle", "settle", lambda settlement: settlement.job_id)
+_around_statement("take_up", "take_up", lambda look: look.job_id)
+_around_statement("rule", "write_rulings", lambda ruling: ruling.job_id)
 _around(Runner, "perform", _perform)
 _around(Runner, "run", _run)
 _around(Bell, "ring_now", _ring_now)

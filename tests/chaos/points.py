@@ -23,6 +23,7 @@ class Point:
         parks: Whether a process parks there; else the harness sees in the ledger or the world that it is reached.
         intended: Whether the intent may be committed there, so that an effect may have happened.
         goes_on: Whether the job may be anywhere by the time of the death: who parks there is done with it.
+        looked_up: Whether only jobs come there whose effect is looked up.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Point:
     parks: bool = True
     intended: bool = False
     goes_on: bool = False
+    looked_up: bool = False
 
 
 POINTS = (
@@ -67,4 +69,13 @@ POINTS = (
     Point(name="retry.due", where="its retry is due and not rung", waits=True),
     Point(name="rescue.before", where="another saw the lease run out", dies="rescuer", hold="applied", intended=True),
     Point(name="rescue.committed", where="another has taken it over", dies="rescuer", hold="applied", intended=True),
+    Point(
+        name="take_up.committed",
+        where="in doubt, a look is taken up, nobody has looked",
+        drops=True,
+        intended=True,
+        looked_up=True,
+    ),
+    Point(name="rule.before", where="it was looked up, nothing ruled", drops=True, intended=True, looked_up=True),
+    Point(name="rule.committed", where="ruled, the worker has not heard", drops=True, intended=True, looked_up=True),
 )

@@ -45,6 +45,9 @@ SLICE = (
     "retry.due-unsafe-terminate_backend",
     "rescue.before-keyed-sigstop",
     "rescue.committed-unsafe-redis_kill",
+    "take_up.committed-verifiable-terminate_backend",
+    "rule.before-verifiable-sigkill",
+    "rule.committed-verifiable-terminate_backend",
 )
 
 pytestmark = pytest.mark.timeout(300)
