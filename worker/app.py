@@ -16,6 +16,7 @@ from celery.exceptions import Reject
 from producer.errors import JobFailed
 from tasks import ActionSpec, load
 from worker.as_celery import JobsFailed, as_celery_has_it
+from worker.canary import Listening
 from worker.loop import wait_for
 from worker.parts import Parts, assemble
 from worker.perform import Closed
@@ -27,6 +28,7 @@ actions = load(settings.action_modules)
 install()
 app = Celery("surefoot", events="worker.events:Events")
 app.config_from_object("celeryconfig")
+app.steps["consumer"].add(Listening)
 
 
 def parts() -> Parts:

@@ -119,6 +119,7 @@ def _start() -> None:
         )
     parts().runner.performer.threads.on_left_behind = _recycle_above_the_cap
     parts().relay.start()
+    parts().canary.start()
     log.info("worker.started", actions=len(actions))
 
 
@@ -136,6 +137,7 @@ def _stop(sig: str = "", how: str = "", **_: Any) -> None:
     from worker.app import parts  # noqa: PLC0415  the app imports this module
 
     log.info("worker.stopping", signal=sig, how=how)
+    parts().canary.stop()
     parts().relay.stop()
 
 

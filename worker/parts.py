@@ -19,6 +19,7 @@ from producer.ledger.engine import open_engine
 from producer.ring import Bell
 from tasks import ActionSpec
 from worker.breaker import Holds
+from worker.canary import Canary
 from worker.conversations import Conversations
 from worker.follow_ups import FollowUps
 from worker.leases import Leases
@@ -44,6 +45,7 @@ class Parts:
     bell: Bell
     runner: Runner
     relay: Relay
+    canary: Canary
 
 
 def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: Celery) -> Parts:
@@ -94,7 +96,14 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         rescue=partial(rescue, worker=worker, crash_cap=settings.crash_cap, announce=announcer.announce),
         announce=announcer.announce,
     )
-    return Parts(engine, bell, runner, relay)
+    canary = Canary(
+        app,
+        worker=worker,
+        every_seconds=settings.canary_seconds,
+        deaf_seconds=settings.deaf_seconds,
+        grace=settings.soft_shutdown_seconds,
+    )
+    return Parts(engine, bell, runner, relay, canary)
 
 
 def _on_loop(work: Coroutine[Any, Any, None]) -> None:

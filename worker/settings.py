@@ -19,6 +19,8 @@ class WorkerSettings(Settings):
         lease_seconds: How long a worker may be silent before others take over its jobs.
         renew_seconds: How often it says that it is alive; well under the lease.
         relay_seconds: How often it looks for jobs that nobody rang, and for leases that ran out.
+        canary_seconds: How often it sends word to itself by way of the broker.
+        deaf_seconds: A worker that hears nothing of that for so long, although it could, ends.
         crash_cap: Workers that a job may take down with it before it is left alone.
         threads: Sync actions that run at once in one process; each needs a thread.
         threads_left_behind_cap: A worker ends, to be started anew, once so many of its threads are with actions that
@@ -33,6 +35,8 @@ class WorkerSettings(Settings):
     lease_seconds: float = 30.0
     renew_seconds: float = 10.0
     relay_seconds: float = 1.0
+    canary_seconds: float = 10.0
+    deaf_seconds: float = 60.0
     crash_cap: int = 3
     threads: int = 32
     threads_left_behind_cap: int = 8
@@ -50,6 +54,11 @@ class WorkerSettings(Settings):
             yield (
                 f"SUREFOOT_RENEW_SECONDS={self.renew_seconds:g} is more than half of"
                 f" SUREFOOT_LEASE_SECONDS={self.lease_seconds:g}: one late renewal would lose the lease"
+            )
+        if self.deaf_seconds < self.canary_seconds:
+            yield (
+                f"SUREFOOT_DEAF_SECONDS={self.deaf_seconds:g} is less than"
+                f" SUREFOOT_CANARY_SECONDS={self.canary_seconds:g}: a worker would not wait for its own word"
             )
         if self.log not in ("json", "console", "auto"):
             yield f"SUREFOOT_LOG={self.log!r} is not json, console or auto"
