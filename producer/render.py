@@ -75,7 +75,7 @@ def job(record: JobRecord, events: Sequence[Event]) -> RenderableType:
     began = events[0].at if events else record.accepted_at
     for event in events:
         since = f"+{(event.at - began).total_seconds():.3f} s" if event.seq > 1 else f"{event.at:%H:%M:%S.%f}"[:-3]
-        what = "; ".join(f"{k} {_short(v)}" for k, v in (redact(event.data) or {}).items())
+        what = "; ".join(f"{k} {short(v)}" for k, v in (redact(event.data) or {}).items())
         number = "" if event.attempt is None else str(event.attempt)
         history.add_row(str(event.seq), since, event.kind, number, Text(_safe(event.worker or "")), Text(what))
     return Group(_decision(None, record, {}), _lifecycle(record), history)
@@ -93,9 +93,9 @@ def conversation(found: Conversation) -> RenderableType:
     """Draw a conversation, a row for each message."""
     said = Table("", "when", "role", "tokens", "what", box=None, pad_edge=False)
     for message in found.messages:
-        what = [_short(redact(message.content))] if message.content or message.tool_calls is None else []
+        what = [short(redact(message.content))] if message.content or message.tool_calls is None else []
         if message.tool_calls is not None:
-            what.append(f"tool calls {_short(redact(message.tool_calls))}")
+            what.append(f"tool calls {short(redact(message.tool_calls))}")
         when = "" if message.at is None else f"{message.at:%Y-%m-%d %H:%M:%S}"
         tokens = "" if message.tokens is None else str(message.tokens)
         said.add_row(str(message.seq), when, message.role, tokens, Text("\n".join(what)))
@@ -143,10 +143,10 @@ def _decision(number: int | None, record: JobRecord, places: Mapping[UUID, str])
         ("result", redact(record.result)),
     ):
         if value is not None:
-            rows.add_row(name, Text(_short(value)))  # Text: what looks like markup is somebody's words
+            rows.add_row(name, Text(short(value)))  # Text: what looks like markup is somebody's words
     if record.error is not None:
         error = redact(record.error)
-        rows.add_row("error", Text(_short(f"{error['type']}: {error['message']}"), "red"))
+        rows.add_row("error", Text(short(f"{error['type']}: {error['message']}"), "red"))
     rows.add_row("spent", _spent(record))
     title = Text.assemble(
         f"{number}. " if number else "", (record.action, "bold"), "  ", (record.state, STYLES.get(record.state, ""))
@@ -186,7 +186,8 @@ def _lifecycle(record: JobRecord) -> RenderableType:
     return rows
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a value as one line of a terminal: its beginning, and nothing that could repaint it."""
     text = _safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_plain))
     return text if len(text) <= VALUE_WIDTH else f"{text[:VALUE_WIDTH]}… ({len(text):,} characters)"
 

@@ -99,7 +99,7 @@ def make_rule(*, cron: object = None, every: object = None, zone: object = None)
         InvalidSchedule: If it cannot be read, names a date that no year has, or never fires.
     """
     if (cron is None) == (every is None):
-        raise InvalidSchedule("cron", "or every: a schedule has one of the two")
+        raise InvalidSchedule("cron", "a schedule has either cron or every; give one of the two")
     if every is not None:
         if zone is not None:
             raise InvalidSchedule("zone", "belongs to cron; an interval is the same in every zone")

@@ -8,6 +8,7 @@ from producer.cli import jobs
 from producer.cli.conversations import conversation
 from producer.cli.enqueue import enqueue
 from producer.cli.migrate import migrate_command
+from producer.cli.schedules import schedules
 
 __all__ = ["main"]
 
@@ -29,6 +30,7 @@ for command in (
     jobs.cancel,
     jobs.resolve,
     jobs.actions,
+    schedules,
     migrate_command,
 ):
     main.add_command(command)

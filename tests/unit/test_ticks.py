@@ -131,8 +131,8 @@ def test_a_tick_is_where_the_documentation_says(cron: str, zone: str, day: str, 
         ({"every": timedelta(milliseconds=100)}, "every", "whole number of seconds"),
         ({"every": 10**10}, "every", "never fires"),
         ({"every": 60, "zone": BERLIN}, "zone", "belongs to cron"),
-        ({}, "cron", "one of the two"),
-        ({"cron": "* * * * *", "every": 60}, "cron", "one of the two"),
+        ({}, "cron", "either cron or every"),
+        ({"cron": "* * * * *", "every": 60}, "cron", "either cron or every"),
     ],
 )
 def test_what_cannot_be_a_schedule_is_refused_by_field_and_says_what_to_do(
