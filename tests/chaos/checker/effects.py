@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from producer.ledger.states import State
 from tests.chaos.checker.findings import Finding, Tally
+from tests.chaos.checker.moves import moved_to
 from tests.chaos.checker.view import Arrival, JobView, View, about
 from tests.chaos.evidence import digest
 
@@ -55,13 +56,14 @@ def _unsafe(job: JobView) -> Iterator[Finding]:
 
 
 def _ruled_out(job: JobView, after: float, before: float) -> bool:
-    """Whether somebody who looked said, between two moments, that the effect did not happen."""
-    verdicts = {
-        (event.data or {}).get("verdict")
+    """Whether somebody who looked had it tried again between two moments, since the effect did not happen."""
+    return any(
+        event.kind in ("resolved", "verified")
+        and (event.data or {}).get("verdict") in ("retry", "did_not_happen")
+        and moved_to(event) == State.WAITING
+        and after <= event.at <= before
         for event in job.events
-        if event.kind in ("resolved", "verified") and after <= event.at <= before
-    }
-    return not verdicts.isdisjoint({"retry", "did_not_happen"})
+    )
 
 
 def succeeded_happened(view: View, tally: Tally) -> Iterator[Finding]:

@@ -102,8 +102,8 @@ def _attempts(job: JobView) -> Iterator[Finding]:
     if job.facts is None or job.facts.max_retries is None:
         return
     rescued = sum(event.kind == "rescued" for event in job.events)
-    # Whoever says that it did not happen has it tried again, whatever was tried before.
-    again = sum(event.kind in ("resolved", "verified") and moved_to(event) == State.WAITING for event in job.events)
+    # A person who says that it did not happen has it tried again, whatever was tried before.
+    again = sum(event.kind == "resolved" and moved_to(event) == State.WAITING for event in job.events)
     allowed = job.facts.max_retries + 1 + rescued + again
     reached = max([job.row.attempt, *(event.attempt or 0 for event in job.events if event.kind == "intended")])
     if reached > allowed:

@@ -14,6 +14,7 @@ from tests.chaos.ledger_rows import EventRow
 
 I12, I15 = "I12", "I15"
 PARKS = frozenset({"attempt_failed", "held", "returned"})
+GIVEN_EARLY = frozenset({"concurrency", "conversation"})
 # A day and a quarter: the longest that a server may ask for, and how far such waits are spread.
 LONGEST_HOLD_SECONDS = 86_400.0 * 1.25
 # A delay counts from its statement's begin; that may wait for a row this long (the sessions' lock_timeout).
@@ -51,8 +52,8 @@ def _kept(job: JobView, event: EventRow, following: EventRow | None) -> Iterator
     delay = data.get("delay")
     if following is None or following.kind != "claimed" or not isinstance(delay, int | float):
         return
-    # A place that got free is given early; a request to cancel is answered at once.
-    if data.get("waiting_for") == "concurrency" or job.row.cancel_requested_at is not None:
+    # A place that got free, or a turn, is given early; a request to cancel is answered at once.
+    if data.get("waiting_for") in GIVEN_EARLY or job.row.cancel_requested_at is not None:
         return
     waited = following.at - event.at
     if waited < delay - STATEMENT_SECONDS:

@@ -39,7 +39,7 @@ ACTIONS = {
     )
     for effect in ("pure", "idempotent", "keyed", "verifiable", "unsafe")
 }
-KINDS = {"retry": "attempt_failed", "rate": "held", "concurrency": "held", "worker": "returned"}
+KINDS = {"retry": "attempt_failed", "rate": "held", "concurrency": "held", "conversation": "held", "worker": "returned"}
 
 
 class Story:
@@ -234,7 +234,7 @@ class JobStory:
         self, *phases: Phase, attempt: int | None = None, key: str | None = None, error: bool = False
     ) -> JobStory:
         """The effect server hears of it; by default it applies the effect and answers, with an error if told so."""
-        arrival = 1 + max((line.arrival for line in self.story.effects), default=0)
+        arrival = 1 + (self.story.effects[-1].arrival if self.story.effects else 0)
         for phase in ("arrived", *(phases or ("applied", "answered"))):
             self.story.effects.append(
                 EffectLine(

@@ -105,6 +105,13 @@ def test_an_unsafe_request_may_be_repeated_on_the_word_of_who_looked(verdict: st
     assert broken(story) == set()
 
 
+def test_an_unsafe_request_may_not_be_repeated_while_the_look_leaves_it_in_doubt() -> None:
+    story = Story()
+    job = rescued_after(story, intended(story, "chaos.unsafe").requested("dropped"), State.IN_DOUBT)
+    job.resolved("did_not_happen", State.IN_DOUBT, kind="verified").requested()
+    assert broken(story) == {"I3"}
+
+
 def test_an_unsafe_request_may_not_be_repeated_where_the_look_found_out_nothing() -> None:
     story = Story()
     job = rescued_after(story, intended(story, "chaos.unsafe").requested("dropped"), State.IN_DOUBT)

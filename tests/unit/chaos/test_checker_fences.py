@@ -169,6 +169,16 @@ def test_a_crash_is_no_failure_of_the_job_and_allows_one_more() -> None:
     assert broken(story) == set()
 
 
+@pytest.mark.parametrize(("kind", "allowed"), [("resolved", True), ("verified", False)])
+def test_a_person_s_word_allows_one_more_and_a_look_does_not(kind: str, *, allowed: bool) -> None:
+    story = Story()
+    job = tries(story.accepted("chaos.unsafe"), 3).claimed().intended().requested("dropped")
+    job.settled(State.IN_DOUBT, maybe_happened=True)
+    story.fault("sigkill")
+    job.resolved("did_not_happen", State.WAITING, kind=kind).claimed().intended().requested().settled()
+    assert ("I9" in broken(story)) != allowed
+
+
 def test_attempts_hidden_from_the_row_are_seen_in_the_history() -> None:
     story = Story(expect_faults=False)
     job = tries(story.accepted("chaos.pure"), 4).claimed().intended().settled()

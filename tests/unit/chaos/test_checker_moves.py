@@ -9,10 +9,11 @@ import pytest
 
 from producer.ledger.states import MOVES, State
 from tests.chaos.checker.judge import judge
-from tests.chaos.checker.moves import moved_to
+from tests.chaos.checker.moves import WAITS, moved_to
 from tests.chaos.ledger_rows import EventRow, Ledger
 from tests.unit.chaos.story import JobStory, Story
 from tests.unit.chaos.verdicts import broken, findings, the_finding
+from worker.performance import EVENT_KINDS
 
 
 def calm(action: str = "chaos.pure") -> tuple[Story, JobStory]:
@@ -127,6 +128,10 @@ def test_a_replay_a_request_to_cancel_and_a_look_that_found_nothing_move_nothing
     ]
     for kind, data in kinds:
         assert moved_to(event(kind, data)) is None
+
+
+def test_the_kinds_that_say_that_a_job_waits_are_those_that_a_worker_writes() -> None:
+    assert set(WAITS) == set(EVENT_KINDS.values())
 
 
 def event(kind: str, data: dict[str, Any] | None) -> EventRow:

@@ -50,11 +50,17 @@ def test_an_attempt_that_does_not_wait() -> None:
     assert the_finding(story, "I12") == "no attempt before 4.0 s / claimed after 0.100 s"
 
 
-@pytest.mark.parametrize("why", ["a place got free", "somebody cancels it"])
-def test_an_attempt_that_need_not_wait(why: str) -> None:
-    story, job = parked("concurrency" if why == "a place got free" else "retry", 0.0)
-    if why == "somebody cancels it":
-        job.row["cancel_requested_at"] = story.now
+@pytest.mark.parametrize("waiting_for", ["concurrency", "conversation"])
+def test_who_waits_for_a_place_or_a_turn_may_come_as_soon_as_it_is_free(waiting_for: str) -> None:
+    story, job = parked(waiting_for)
+    job.claimed().intended().settled()
+    job.events[3]["data"]["delay"] = 4.0
+    assert broken(story) == set()
+
+
+def test_who_is_cancelled_need_not_wait() -> None:
+    story, job = parked("retry")
+    job.row["cancel_requested_at"] = story.now
     job.claimed().intended().settled()
     job.events[3]["data"]["delay"] = 4.0
     assert broken(story) == set()
