@@ -19,6 +19,7 @@ from tests.houses import until
 
 HOUR_SECONDS = 3600.0
 PATIENCE_SECONDS = 10.0
+INTERRUPTS = 200
 
 
 class Doubling:
@@ -235,18 +236,25 @@ def test_a_leader_interrupted_while_its_call_is_out_leaves_the_others_without_an
 class Asking:
     """Threads that ask on and on, whatever interrupts them."""
 
-    def __init__(self, doubled: Together[int, int], numbers: int) -> None:
-        self.doubled, self.numbers = doubled, numbers
-        self.interrupted, self.wrong = 0, list[tuple[int, int | None]]()
-        self.threads = [threading.Thread(target=self._ask_on, args=(n * numbers,), daemon=True) for n in range(4)]
+    def __init__(self, doubled: Together[int, int]) -> None:
+        self.doubled = doubled
+        self.asked, self.interrupted, self.wrong = [0] * 4, 0, list[tuple[int, int | None]]()
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=self._ask_on, args=(n,), daemon=True) for n in range(4)]
+        for thread in self.threads:
+            thread.start()
 
-    def _ask_on(self, first: int) -> None:
-        left = iter(range(first, first + self.numbers))
-        while True:
+    def go_on(self) -> None:
+        """Wait until each has asked twice more: what it was interrupted with by now, it knows of then."""
+        before = list(self.asked)
+        until(lambda: all(now >= then + 2 for now, then in zip(self.asked, before, strict=True)))
+
+    def _ask_on(self, mine: int) -> None:
+        while not self.over.is_set():
             with suppress(KeyboardInterrupt):
-                for number in left:
-                    self._ask(number)
-                return
+                while not self.over.is_set():
+                    self.asked[mine] += 1
+                    self._ask(self.asked[mine] * 4 + mine)
 
     def _ask(self, number: int) -> None:
         try:
@@ -262,14 +270,15 @@ def test_threads_that_are_interrupted_anywhere_strand_nobody(monkeypatch: pytest
     monkeypatch.setattr(together, "PATIENCE_SECONDS", 0.001)
     monkeypatch.setattr(together, "RECENT_SECONDS", 0.002)
     doubled: Together[int, int] = Together(lambda numbers: [number * 2 for number in numbers])
-    asking = Asking(doubled, 3_000)
-    for thread in asking.threads:
-        thread.start()
-    while any(thread.is_alive() for thread in asking.threads):
+    asking = Asking(doubled)
+    while asking.interrupted < INTERRUPTS:
         for thread in asking.threads:
             interrupt(thread.ident or 0)
             thread.join(0.0005)
-    assert asking.interrupted > 20
+        asking.go_on()
+    asking.over.set()
+    for thread in asking.threads:
+        thread.join(PATIENCE_SECONDS)
     assert asking.wrong == []
     assert doubled.ask(7) == 14
 
