@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Row
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from producer.catalogue import Actions
+from producer.catalogue import Actions, Catalogue
 from producer.declaration import request_of
 from producer.envelope import Envelope
 from producer.errors import RequestRefused
@@ -65,6 +64,8 @@ class Ticker:
         """
         self._queue = queue
         self._aside: dict[UUID, float] = {}
+        self._reads_by: Connection | None = None
+        self._catalogue = Catalogue(dict)
 
     def tick(self, connection: Connection) -> float:
         """Make the jobs of what is due, of at most 100 schedules; return the seconds until there is more to do.
@@ -93,8 +94,9 @@ class Ticker:
         try:
             with transaction_on(connection):
                 rows = connection.execute(DUE, {"batch": batch, "aside": list(self._aside)}).all()
-                locked = [record_of(row) for row in rows]
-                rounds = self._rounds(connection, rows)
+                locked += map(record_of, rows)
+                found = [self._round(connection, *each) for each in zip(locked, (row.now for row in rows), strict=True)]
+                rounds = [each for each in found if each is not None]
                 answers = _accept(connection, rounds)
                 advance(connection, [_advance(each, answers) for each in rounds])
         except Exception as error:  # one that cannot be foreseen must not stop the others, nor the relay's other duties
@@ -108,26 +110,27 @@ class Ticker:
             _tell(each, answers)
         return len(rounds)
 
-    def _rounds(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[_Round]:
-        known = published_actions(connection) if rows else {}
-        rounds = []
-        for row in rows:
-            schedule = record_of(row)
-            try:
-                found = due(schedule.rule, schedule.missed, schedule.next_tick, row.now)
-            except RequestRefused as error:  # this machine does not know its zone; another may
-                self._set_aside(schedule, str(error))
-            else:
-                rounds.append(self._round(schedule, found, known))
-        return rounds
-
-    def _round(self, schedule: ScheduleRecord, found: Due, known: Actions) -> _Round:
-        requests = [request_of(schedule, tick) for tick in found.ticks]
+    def _round(self, connection: Connection, schedule: ScheduleRecord, now: datetime) -> _Round | None:
         try:
-            sealed = [seal_by(known, r, tenant=schedule.tenant, queue=self._queue) for r in requests]
-        except RequestRefused as error:  # an action that is gone, or wants other params by now
-            return _Round(schedule, found, error=str(error)[:ERROR_LIMIT])
-        return _Round(schedule, found, sealed)
+            found = due(schedule.rule, schedule.missed, schedule.next_tick, now)
+        except RequestRefused as error:  # this machine does not know its zone; another may
+            self._set_aside(schedule, str(error))
+            return None
+        refusal = ""
+        for known in self._looks(connection):
+            try:
+                return _Round(schedule, found, [self._seal(known, schedule, tick) for tick in found.ticks])
+            except RequestRefused as error:  # by old news, perhaps: the next look is at what there is now
+                refusal = str(error)[:ERROR_LIMIT]
+        return _Round(schedule, found, error=refusal)
+
+    def _seal(self, known: Actions, schedule: ScheduleRecord, tick: datetime) -> Envelope:
+        return seal_by(known, request_of(schedule, tick), tenant=schedule.tenant, queue=self._queue)
+
+    def _looks(self, connection: Connection) -> Iterator[Actions]:
+        if connection is not self._reads_by:
+            self._reads_by, self._catalogue = connection, Catalogue(lambda: published_actions(connection))
+        return self._catalogue.looks()
 
     def _set_aside(self, schedule: ScheduleRecord, why: str) -> None:
         self._aside[schedule.id] = time.monotonic() + ASIDE_SECONDS

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -193,3 +196,10 @@ def test_a_minutely_schedule_that_nobody_looked_at_for_years_is_not_walked_throu
 
 def test_a_tick_is_spelled_in_utc() -> None:
     assert spelled(datetime(2026, 3, 29, 3, tzinfo=ZoneInfo(BERLIN))) == "2026-03-29T01:00:00Z"
+
+
+def test_zones_are_there_where_the_system_has_none() -> None:
+    code = "from producer.ticks import make_rule; print(make_rule(cron='0 3 * * *', zone='Europe/Berlin').zone)"
+    environment = os.environ | {"PYTHONTZPATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "Europe/Berlin\n"
