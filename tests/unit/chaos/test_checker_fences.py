@@ -10,7 +10,7 @@ from producer.ledger.states import State
 from tests.chaos.checker.findings import Outcome
 from tests.chaos.checker.judge import verdict_on
 from tests.unit.chaos.story import LEASE_SECONDS, JobStory, Story
-from tests.unit.chaos.verdicts import broken, figure, findings, the_finding
+from tests.unit.chaos.verdicts import broken, figure, findings, judged, the_finding
 
 
 def taken_over() -> tuple[Story, JobStory]:
@@ -71,6 +71,12 @@ def test_a_late_result_under_a_fence_that_was_never_given() -> None:
     assert the_finding(story, "I8") == "a late result under fence 3 or lower / fence 4"
 
 
+def test_a_late_result_under_the_fence_that_was_given_anew_is_one() -> None:
+    story, job = taken_over()
+    job.settled().late(fence=3)
+    assert broken(story) == set()
+
+
 def test_a_row_with_an_older_fence_than_its_events() -> None:
     story, job = taken_over()
     job.settled().row["fence"] = 2
@@ -105,6 +111,12 @@ def test_a_long_run_that_stopped_workers_proves_nothing_unless_one_of_them_came_
 
 
 # ---- I9 --------------------------------------------------------------------------------------------------------
+
+
+def test_claims_are_judged_and_crashes_counted() -> None:
+    story, job = taken_over()
+    job.settled()
+    assert (judged(story, "I9"), figure(story, "I9", "crashes")) == (2, 1)
 
 
 def test_two_claims_at_a_time() -> None:
