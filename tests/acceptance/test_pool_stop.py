@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from sqlalchemy import Engine
 from producer import Producer, Settings, State
 from tests.celery_view import CeleryView
 from tests.gates import Gate, enqueue_singly, whys
-from tests.houses import WorkerProcess, start_worker, until
+from tests.houses import STOP_SECONDS, WorkerProcess, start_worker, until
+from worker.perform import LAST_WORDS_SECONDS
 
 SECONDS = 30.0
 # Whatever is about to be performed waits for a lock, as it would for a slow disk.
@@ -106,6 +108,31 @@ def test_a_worker_that_ends_coldly_gives_back_what_can_be_repeated_and_the_next_
         assert {job.record.attempt for job in pure} == {1}
     finally:
         second.stop()
+
+
+def test_five_hundred_in_flight_are_given_back_within_the_grace_and_no_doubt_is_left_that_need_not_be(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    grace = 2.0
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": f"{grace:g}", "SUREFOOT_LEASE_SECONDS": "30"}
+    environment |= {"REMAP_SIGTERM": "SIGQUIT"}
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=500, environment=environment)
+    try:
+        pure = lone_producer.enqueue_many(gate.requests(range(480)))
+        unsafe = lone_producer.enqueue_many(gate.requests(range(20), effect="unsafe"))
+        gate.wait_for(begun=500)
+        not_begun = lone_producer.enqueue_many(gate.requests(range(100, 150), effect="unsafe"))
+        told_at = time.monotonic()
+        told_to(worker, signal.SIGTERM).process.wait(grace + SECONDS)
+        took = time.monotonic() - told_at
+    finally:
+        worker.stop()
+    (ended,) = {job.refresh().state for job in pure}
+    assert ended is State.WAITING
+    assert {(job.record.attempt, job.record.crashes, job.record.waiting_for) for job in pure} == {(0, 0, "worker")}
+    assert {job.refresh().state for job in unsafe} == {State.IN_DOUBT}  # their requests may have left
+    assert {job.refresh().state for job in not_begun} == {State.QUEUED}
+    assert took < grace + LAST_WORDS_SECONDS + STOP_SECONDS / 2
 
 
 def test_what_ends_while_a_worker_waits_before_it_ends_coldly_is_done_and_its_ring_does_not_come_back(

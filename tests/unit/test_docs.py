@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 
 import pytest
@@ -77,3 +78,22 @@ def test_a_setting_that_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -
         REFUSED,
         "surefoot: SUREFOOT_DATABASE_URL is not set",
     )
+
+
+def test_every_fault_is_told_with_what_follows_what_one_sees_and_the_test_that_brings_it_about() -> None:
+    faults = [row for table in tables("failure-modes.md") for row in table]
+    assert len(faults) > 30
+    for fault in faults:
+        assert all(fault[column] for column in ("fault", "what happens", "what you see")), fault
+        assert fault["test"].startswith("[test_"), fault
+
+
+def test_the_events_that_the_faults_show_in_the_log_are_logged() -> None:
+    shown_events = {
+        word
+        for table in tables("failure-modes.md")
+        for row in table
+        for word in re.findall(r"\b[a-z]+\.[a-z_]+\b", row["what you see"])
+    }
+    assert shown_events
+    assert shown_events <= set(LOGGED)
