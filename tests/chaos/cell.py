@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import text
 
 from producer.ledger.states import State
-from tests.chaos.deaths import Death, Scene, die
+from tests.chaos.deaths import OF_GROUPS, Death, Scene, die
 from tests.chaos.evidence import Effect
 from tests.chaos.expectations import at_rest
 from tests.chaos.lane import Crew, Lane
@@ -55,8 +55,8 @@ class Cell:
 
     @property
     def crew(self) -> Crew:
-        """Who plays it. Where a whole group dies, there is more than one process in it."""
-        return Crew(self.death == "group_kill", self.mutant)
+        """Who plays it. Where a whole group or a part of it dies, there is more than one process in it."""
+        return Crew(self.death in OF_GROUPS, self.mutant)
 
     @property
     def action(self) -> str:
@@ -155,6 +155,7 @@ class Play:
         scene = self._scene(first)
         scene.note("group_kill", "begin", first)
         first.end()
+        scene.note("group_kill", "end", first)
         lane.switchboard.until_parked(lambda parked: parked.line.root == rescuer.pid, seconds=REACH_SECONDS)
         lane.replace()
         return rescuer

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+import psutil
 
 from tests.chaos.evidence import Fault
 from tests.chaos.evidence_folder import Appender
@@ -15,10 +19,12 @@ from tests.chaos.lane import LEASE_SECONDS, Lane
 from tests.chaos.patience import NotReached, until
 from tests.chaos.processes import Member
 
-Death = Literal["sigkill", "group_kill", "sigstop", "terminate_backend", "redis_kill"]
+Death = Literal["sigkill", "group_kill", "child_kill", "sigstop", "terminate_backend", "redis_kill", "redis_loss"]
 # A worker that must start first takes a few seconds.
 TAKEN_OVER_SECONDS = 30.0
-DEATHS: tuple[Death, ...] = ("sigkill", "group_kill", "sigstop", "terminate_backend", "redis_kill")
+DEATHS: tuple[Death, ...] = get_args(Death)
+# Those for which the workers perform in child processes.
+OF_GROUPS: AbstractSet[Death] = {"group_kill", "child_kill"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,13 @@ class Scene:
     let_go: Callable[[], None]
     taken_over: Callable[[], bool]
 
-    def note(self, fault: str, phase: Literal["begin", "end"], victim: Member | None) -> None:
-        """Write a line of the faults."""
+    # A death takes a while: whoever dies may still write between its two lines.
+    def note(
+        self, fault: str, phase: Literal["begin", "end"], victim: Member | None, *, pid: int | None = None
+    ) -> None:
+        """Write a line of the faults; the process is the victim's first, or Redis, unless another one is named."""
         target = "redis" if victim is None else victim.name
-        pid = self.lane.valkey.pid if victim is None else victim.pid
+        pid = pid or (self.lane.valkey.pid if victim is None else victim.pid)
         with Appender(self.folder, Fault) as faults:
             faults.add(Fault(at=time.time(), fault=fault, phase=phase, target=target, point=self.point, pid=pid))
 
@@ -51,9 +60,11 @@ def die(death: Death, victim: Member, scene: Scene) -> None:
     {
         "sigkill": _sigkill,
         "group_kill": _group_kill,
+        "child_kill": _child_kill,
         "sigstop": _sigstop,
         "terminate_backend": _terminate_backend,
         "redis_kill": _redis_kill,
+        "redis_loss": _redis_loss,
     }[death](victim, scene)
     scene.lane.replace()
 
@@ -62,12 +73,28 @@ def _sigkill(victim: Member, scene: Scene) -> None:
     scene.note("sigkill", "begin", victim)
     victim.process.kill()
     victim.process.wait()
+    scene.note("sigkill", "end", victim)
     scene.let_go()
 
 
 def _group_kill(victim: Member, scene: Scene) -> None:
     scene.note("group_kill", "begin", victim)
     victim.end()
+    scene.note("group_kill", "end", victim)
+    scene.let_go()
+
+
+def _child_kill(victim: Member, scene: Scene) -> None:
+    """Kill the pool's processes, as a machine without memory does; the worker's first process goes on."""
+    children = psutil.Process(victim.pid).children()
+    for child in children:
+        scene.note("sigkill", "begin", victim, pid=child.pid)
+        child.kill()
+    if not children:
+        raise NotReached(f"{victim.name} has no children")
+    psutil.wait_procs(children, TAKEN_OVER_SECONDS)
+    for child in children:
+        scene.note("sigkill", "end", victim, pid=child.pid)
     scene.let_go()
 
 
@@ -92,6 +119,7 @@ def _terminate_backend(victim: Member, scene: Scene) -> None:
     scene.note("terminate_backend", "begin", victim)
     if not scene.lane.cut(victim):
         raise NotReached(f"{victim.name} has no session that could be ended")
+    scene.note("terminate_backend", "end", victim)
     scene.let_go()
 
 
@@ -101,4 +129,14 @@ def _redis_kill(_victim: Member, scene: Scene) -> None:
     scene.lane.valkey.kill()
     scene.let_go()
     scene.lane.valkey.start()
-    scene.note("redis_restart", "begin", None)
+    scene.note("redis_kill", "end", None)
+
+
+def _redis_loss(_victim: Member, scene: Scene) -> None:
+    """Kill Redis, and have another one in its place that knows of nothing."""
+    scene.note("redis_loss", "begin", None)
+    scene.lane.valkey.kill()
+    shutil.rmtree(scene.lane.valkey.home / "data")
+    scene.let_go()
+    scene.lane.valkey.start()
+    scene.note("redis_loss", "end", None)

@@ -5,7 +5,7 @@
 POST /RUN/MODE/ACTION     have an effect; the body is the job's params, X-Ref the job, Idempotency-Key the key
 GET  /RUN/MODE/ACTION     look up with authority whether that of X-Ref has happened
 POST /RUN                 {"do": "plan", "hold": "arrived" | "applied" | null, "drop": true | false}
-                          {"do": "held", "seconds": 10} waits until a request is held; {"do": "release"}; {"do": "open"}
+                          {"do": "held", "seconds": 10} waits until a request is held; {"do": "release"}; {"do": "look"}
 
 RUN names a folder under FOLDER, whose `effects.jsonl` it writes. A plan is for the run's next request alone.
 """

@@ -16,7 +16,7 @@ DOUBTED: AbstractSet[Effect] = {"unsafe"}
 # The outcome is in the ledger by then, and no death takes it back.
 SETTLED = {"settle.committed", "ack.before", "ack.after"}
 # Whoever dies so has lost its lease for certain; the others may keep it.
-LOSES_ITS_LEASE = {"sigkill", "group_kill", "sigstop"}
+LOSES_ITS_LEASE = {"sigkill", "group_kill", "child_kill", "sigstop"}
 
 
 def at_rest(effect: Effect) -> AbstractSet[State]:

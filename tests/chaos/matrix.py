@@ -35,7 +35,7 @@ CELLS = tuple(
     for point in POINTS
     for effect in EFFECTS
     for death in DEATHS
-    if effect == "verifiable" or not point.looked_up
+    if (effect == "verifiable" or not point.looked_up) and (point.dies != "asker" or death != "child_kill")
 )
 # Each deliberate defect, in the cell that shows it.
 MUTANTS = tuple(

@@ -31,6 +31,7 @@ class Member:
     Attributes:
         name: In the faults, and of its log.
         began_at: Where in the log the present cell begins.
+        stopped: While it is suspended.
     """
 
     name: str

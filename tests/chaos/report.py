@@ -15,6 +15,7 @@ FIGURES = {
     "phantom": ("I2",),
     "duplicate effects": ("I3",),
     "doubt not shown": ("I6",),
+    "late requests": ("late",),
     "illegal moves": ("I7", "I8", "I9"),
 }
 
