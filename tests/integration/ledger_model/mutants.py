@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, text
 
 from producer.ledger import accept
 from producer.ledger.prepared import Prepared
-from worker import statements
+from worker import rescue, statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,15 @@ MUTANTS = (
     Mutant("a job of another version is claimed", statements, "CLAIM", " AND j.action_version = a.version"),
     Mutant("an intent is granted to whoever has the fence", statements, "INTEND", "j.lease_owner = :worker", "true"),
     Mutant("an intent is granted after the lease ran out", statements, "INTEND", "AND m.alive AND NOT", "AND NOT"),
+    Mutant(
+        "a key is trusted from the last intent on", statements, "INTEND", "coalesce(j.repeatable_until, ", "coalesce("
+    ),
+    Mutant("an outcome lands under an old fence", statements, "SETTLE", "coalesce(j.fence = a.fence AND", "coalesce("),
+    Mutant("an outcome lands from any state", statements, "SETTLE", " AND j.state = a.was"),
+    Mutant("a renewal revives a lease that ran out", statements, "RENEW", "AND j.lease_expires_at > clock_timestamp()"),
+    Mutant("the rescue ignores what runs", rescue, "RESCUE", "state IN ('claimed', 'running')", "state IN ('claimed')"),
+    Mutant("the rescue leaves the fence as it is", rescue, "RESCUE", "fence = fence + 1, "),
+    Mutant("one crash more is allowed", rescue, "RESCUE", "crashes + 1 >= :cap", "crashes + 1 > :cap"),
     Mutant(
         "an open job is run again",
         accept,
