@@ -100,7 +100,7 @@ class Job:
         return self._jobs.events(self.id)
 
     def wait(self, timeout: float | None = None) -> Job:
-        """Wait until the job has ended, well or not, or is in doubt, where only a person moves it; and read it.
+        """Wait until the job has ended, well or not, or is in doubt and only a person moves it; and read it.
 
         Args:
             timeout: Seconds; None waits for ever.
@@ -117,7 +117,7 @@ class Job:
         just_asked = self._record is None and time.monotonic() < self._made_at + JUST_ASKED_SECONDS
         while True:
             try:
-                if not just_asked and self.refresh().state in AT_REST:
+                if not just_asked and self.refresh().record.is_at_rest:
                     return self
                 away_since = None
                 if not just_asked and time.monotonic() >= until:

@@ -1,4 +1,4 @@
-"""What a look at a job in doubt decides. Pure: reads no clock, database or setting, so docs/retries.md says it all."""
+"""What a look at a job in doubt decides. Pure: reads no clock, database or setting, so docs/actions.md says it all."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ class Runner:
         if settled == "late":
             log.warning("attempt.late", would_be=settlement.becomes)
             return settlement
-        if settlement.becomes in AT_REST:
+        if settlement.becomes in AT_REST and settlement.delay is None:  # else it is looked up
             self.announcer.announce([attempt.job_id])
         if settlement.conversation is not None:
             await self.conversations.hand_over(settlement, settlement.conversation)

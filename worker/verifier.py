@@ -71,7 +71,7 @@ class Verifier:
                 log.info("job.moved_meanwhile", found=ruling.found)
                 return None
             _log(ruled)
-        if ruled.becomes in CLOSED:
+        if ruled.becomes in CLOSED or ruled.delay is None:
             self.announcer.announce([ruled.job_id])
         if ruled.delay is not None and ruled.delay <= LONGEST_SECONDS:
             self.timer.ring_in(ruled.delay, _ring(spec, doubt))

@@ -13,12 +13,12 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from producer.ledger.prepared import Prepared
-from producer.ledger.states import State
+from producer.ledger.states import AT_REST, State
 
 JOB_COLUMNS = """
   j.id, j.tenant, j.action, j.idempotency_key, j.key_derived, j.rerun, j.replays, j.state, j.waiting_for, j.queue,
   j.priority, j.traceparent, j.accepted_at, j.due_at, j.deadline_at, j.attempt, j.crashes, j.fence, j.effect,
-  j.lease_owner, j.lease_expires_at, j.cancel_requested_at, j.finished_at,
+  j.lease_owner, j.lease_expires_at, j.cancel_requested_at, j.finished_at, j.looks_left,
   j.conversation_id,
   d.request_id, d.parent_job_id, d.agent_id, d.user_id, d.input, d.reasoning, d.params, d.result, d.error, d.latency_ms,
   d.tokens_in, d.tokens_out, d.cost_usd, clock_timestamp() - j.accepted_at AS age
@@ -37,8 +37,15 @@ JOBS_NEWEST_FIRST = text(f"""
 JOBS_OF_REQUEST = text(f"""
 {JOBS} WHERE d.request_id = :request_id AND j.tenant = :tenant ORDER BY d.decided_at, j.id
 """)
+# Who waits for a job waits on while its action can still find out what became of it.
 STATES_OF = Prepared(
-    "states_of", "SELECT id, state FROM jobs WHERE id = ANY(:ids) AND tenant = :tenant", ids="uuid[]", tenant="text"
+    "states_of",
+    f"""
+SELECT id, CASE WHEN looks_left > 0 THEN '{State.WAITING}' ELSE state END AS state
+FROM jobs WHERE id = ANY(:ids) AND tenant = :tenant
+""",
+    ids="uuid[]",
+    tenant="text",
 )
 COUNTS = text("SELECT state, count(*) AS jobs FROM jobs WHERE tenant = :tenant GROUP BY state")
 EVENTS_OF = text("SELECT seq, at, kind, attempt, fence, worker, data FROM events WHERE job_id = :id ORDER BY seq")
@@ -56,6 +63,8 @@ class JobRecord:
         attempt: Attempts spent; a hold spends none.
         waiting_for: ``retry`` | ``breaker`` | ``rate`` | ``concurrency`` | ``conversation`` (another turn is first) |
             ``budget`` | ``worker`` (its last one vanished, or stopped); None unless the state is ``waiting``.
+        looks_left: How often its action will still be asked what became of it; None unless the state is ``in_doubt``
+            and the action can tell.
         conversation_id: Of which it is a turn; None where it is none.
         parent_job_id: The job whose action asked for this one; None where a producer did.
         error: ``{"type", "message", "traceback"}`` of the last attempt that failed.
@@ -87,6 +96,7 @@ class JobRecord:
     lease_expires_at: datetime | None
     cancel_requested_at: datetime | None
     finished_at: datetime | None
+    looks_left: int | None
     conversation_id: str | None
     request_id: str
     parent_job_id: UUID | None
@@ -102,6 +112,11 @@ class JobRecord:
     tokens_out: int | None
     cost_usd: Decimal | None
     age: float
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no worker moves it any more by itself: it has ended, or only a person can say what became of it."""
+        return self.state in AT_REST and not self.looks_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +174,10 @@ def jobs_of_request(connection: Connection, tenant: str, request_id: str) -> lis
 
 
 def states_of(connection: Connection, tenant: str, job_ids: Sequence[UUID]) -> dict[UUID, State]:
-    """Read only where these jobs stand; what is asked again and again for those who wait. Others are left out."""
+    """Read only where these jobs stand; what is asked again and again for those who wait. Others are left out.
+
+    A job in doubt whose effect will be looked up stands as ``waiting``.
+    """
     found = STATES_OF.run(connection, {"ids": list(job_ids), "tenant": tenant})
     return {row.id: State(row.state) for row in found}
 

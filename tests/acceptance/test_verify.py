@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from producer import JobNotInDoubt, Producer, Settings, State
+from producer import JobNotInDoubt, JobUnfinished, Producer, Settings, State
 from producer.job import Job
 from tests.houses import House, WorkerProcess, house_of, start_worker, until
 from tests.verified_actions import AFTER, EVERY, lines
@@ -55,6 +55,17 @@ def test_a_transfer_that_went_astray_is_made_again_once_two_looks_in_quiet_have_
     intent, _, *looks = [event.at for event in job.events if event.kind in ("intended", "verified")][:4]
     assert (looks[0] - intent).total_seconds() >= TIMEOUT + AFTER - 0.1  # the intent's own way here counts, too
     assert (looks[1] - looks[0]).total_seconds() >= EVERY
+
+
+def test_who_waits_for_a_job_in_doubt_waits_on_while_it_can_be_looked_up(house: House, book: str) -> None:
+    lost = house.producer.enqueue("verified.transfer", {"book": book, "goes": ["lost"], "looks": ["busy"]})
+    astray = house.producer.enqueue("verified.transfer", {"book": f"{book}2", "goes": ["astray", "through"]})
+    assert lost.get(SECONDS) == 1
+    assert astray.get(SECONDS) == 1
+    with pytest.raises(JobUnfinished, match=r"is in_doubt after 0\.1 s; it goes on"):
+        house.producer.enqueue("verified.transfer", {"book": f"{book}3", "goes": ["astray"]}).wait(0.1)
+    unsafe = house.producer.enqueue("test.unsafe_unknown", {})
+    assert unsafe.wait(SECONDS).state is State.IN_DOUBT
 
 
 def test_a_transfer_that_never_arrives_is_dead_when_it_is_out_of_retries(house: House, book: str) -> None:

@@ -45,6 +45,7 @@ RECORD = JobRecord(
     lease_expires_at=None,
     cancel_requested_at=None,
     finished_at=NOW,
+    looks_left=None,
     conversation_id=None,
     request_id="ticket-42",
     parent_job_id=None,
