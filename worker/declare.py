@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy.engine import Connection
 
 from producer.ledger.engine import transaction_on
-from producer.ledger.schedules import Declared, database_now, declare_all, schedules_of, withdraw
+from producer.ledger.schedules import Declared, database_now, declare_all, lock_declaring, schedules_of, withdraw
 from tasks import DeclaredSchedule
 from worker.log import log
 
@@ -32,6 +32,7 @@ def publish_schedules(
     """
     declared = list(schedules)
     with transaction_on(connection):
+        lock_declaring(connection)
         now = database_now(connection)
         stands = declare_all(
             connection,

@@ -16,6 +16,8 @@ from producer.declaration import Declaration
 from producer.ledger.engine import WAKE_CHANNEL
 from producer.ticks import Rule
 
+DECLARE_LOCK = 0x5EEF5C8  # the number only has to be ours
+
 # As a declaration has them, without the rule.
 FIELDS = "action, params, missed, request_id, agent_id, user_id, reasoning, queue, priority"
 RULE = "cron, every, zone"
@@ -160,6 +162,14 @@ def add(connection: Connection, declared: Declared) -> bool:
     added = connection.execute(ADD, {"declared": _as_rows([declared])}).rowcount == 1
     connection.execute(WAKE, {"channel": WAKE_CHANNEL})
     return added
+
+
+def lock_declaring(connection: Connection) -> None:
+    """Have workers that start at once publish one after the other, until this transaction ends.
+
+    Each of two that withdraw what the other declares would wait for the other.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DECLARE_LOCK})
 
 
 def declare_all(connection: Connection, declared: Sequence[Declared]) -> list[str]:

@@ -45,7 +45,7 @@ def ticked(producer: Producer, name: str, count: int) -> ScheduleRecord:
     return found
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_each_tick_is_one_job_with_two_workers_and_after_one_of_them_is_killed(
     engine: Engine, producer: Producer, two_workers: list[WorkerProcess], tmp_path: Path
 ) -> None:
@@ -67,7 +67,7 @@ def test_each_tick_is_one_job_with_two_workers_and_after_one_of_them_is_killed(
     assert performed == set(keys)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_tick_is_made_in_time_however_rarely_the_relay_looks(
     settings: Settings, lone_producer: Producer, tmp_path: Path
 ) -> None:
@@ -84,7 +84,7 @@ def test_a_tick_is_made_in_time_however_rarely_the_relay_looks(
     assert min(lateness) >= timedelta(0)  # never before its time
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_what_code_declares_is_published_by_each_worker_and_ticked_once(
     producer: Producer, two_workers: list[WorkerProcess]
 ) -> None:

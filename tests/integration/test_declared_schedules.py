@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 
-from producer import Producer
+from producer import Producer, Settings
 from producer.declaration import declare
-from producer.ledger.schedules import ScheduleRecord
+from producer.ledger.engine import open_engine, transaction_on
+from producer.ledger.schedules import Declared, ScheduleRecord, declare_all, lock_declaring, withdraw
 from tasks import DeclaredSchedule
+from tests.houses import until
 from tests.integration.ticking import INTERVAL, PARAMS, keys_made, make_due, tick
 from worker.declare import publish_schedules
 
 MODULE = "acme.actions"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'starting' AND wait_event_type = 'Lock'"
 
 
 def declared(name: str = "nightly", *, module: str = MODULE, **changed: Any) -> DeclaredSchedule:
@@ -147,3 +152,26 @@ def test_a_start_that_fails_has_published_nothing(engine: Engine, lone_producer:
     with pytest.raises(Exception, match="violates check constraint"):
         publish(engine, declared("a"), declared("b"))
     assert lone_producer.schedules.list() == []
+
+
+def test_workers_of_two_versions_that_start_at_once_do_not_wait_for_each_other_in_a_ring(
+    engine: Engine, settings: Settings, lone_producer: Producer
+) -> None:
+    publish(engine, declared("old"), declared("new"))
+    own = open_engine(settings.database_url, connections=1, name="starting")
+    with ThreadPoolExecutor(1) as starts, engine.connect() as first, engine.connect() as observer:
+        with transaction_on(first):
+            lock_declaring(first)
+            declare_all(first, [on_its_way(lone_producer, "old")])
+            second = starts.submit(publish, own, declared("new"))
+            until(lambda: observer.execute(text(WAITING)).scalar())
+            assert withdraw(first, "default", modules=[MODULE], names=["old"]) == ["new"]
+        assert second.result(20) == [("schedule.withdrawn", "old")]
+    own.dispose()
+    assert read(lone_producer, "new").paused_at is None
+
+
+def on_its_way(producer: Producer, name: str) -> Declared:
+    """What a worker's start writes of a schedule."""
+    tick, of = read(producer, name).next_tick, {"tenant": "default", "declared_by": "code", "declared_in": MODULE}
+    return Declared(declaration=declared(name).declaration, id=uuid4(), next_tick=tick, **of)  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +82,13 @@ def test_params_that_do_not_fit_an_action_of_this_process_are_refused_when_all_a
 def test_a_schedule_of_another_workers_action_is_left_to_its_ticks() -> None:
     schedule("nightly", action="elsewhere.send", params={"too": "a"}, **DAILY)
     assert load() is not None
+
+
+def test_the_documented_declaration_declares_what_it_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(block, {"__name__": "documented"})  # noqa: S102  our own page
+    assert {name: each.module for name, each in declared_schedules().items()} == {
+        "nightly.report": "documented",
+        "inbox.look": "documented",
+    }
