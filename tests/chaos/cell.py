@@ -59,6 +59,11 @@ class Cell:
         return Crew(self.death in OF_GROUPS, self.mutant)
 
     @property
+    def workers(self) -> int:
+        """How many play it: one is left whoever dies, so that no recovery waits for the start of a process."""
+        return 3 if self.point.dies == "rescuer" else 2
+
+    @property
     def action(self) -> str:
         return f"chaos.{self.effect}"
 
@@ -150,14 +155,15 @@ class Play:
     def _rescuer_of(self, first: Worker) -> Worker:
         """Kill the worker that has the job, and return the one that is about to take it over."""
         lane = self.lane
-        rescuer = next(worker for worker in lane.workers if worker is not first)
-        lane.switchboard.arm(self.cell.point.name, [rescuer.pid])
+        others = [worker.pid for worker in lane.workers if worker is not first]
+        lane.switchboard.arm(self.cell.point.name, others)
         scene = self._scene(first)
         scene.note("group_kill", "begin", first)
         first.end()
         scene.note("group_kill", "end", first)
-        lane.switchboard.until_parked(lambda parked: parked.line.root == rescuer.pid, seconds=REACH_SECONDS)
-        lane.replace()
+        parked = lane.switchboard.until_parked(lambda parked: parked.line.root in others, seconds=REACH_SECONDS)
+        rescuer = lane.worker_of(parked.line.pid)
+        lane.switchboard.arm(None, [root for root in others if root != rescuer.pid])
         return rescuer
 
     def _is_ours(self, parked: Parked) -> bool:

@@ -52,7 +52,8 @@ def judge(play: Play) -> Judged:
     if verdict.outcome is Outcome.INCONCLUSIVE:
         why.extend(f"{invariant} had nothing to judge" for invariant in verdict.vacuous)
         return Judged(play.cell, play.folder, "inconclusive", tuple(why), state=state, recovery=play.recovery())
-    why.extend(_late_requests(evidence))
+    if not play.cell.point.goes_on:
+        why.extend(_late_requests(evidence))
     if state not in ends(play.cell):
         expected = " or ".join(sorted(ends(play.cell)))
         why.append(f"end is {state}, not {expected}")
@@ -63,7 +64,10 @@ def judge(play: Play) -> Judged:
 
 
 def _late_requests(evidence: Evidence) -> Iterator[str]:
-    """Find requests of attempts that were over: no point lies between a worker's last look at its lease and these."""
+    """Find requests of attempts that were over: nobody is stopped between the last look at a lease and the request.
+
+    But where the job goes on while its victim parks; that much no worker can help.
+    """
     rescues = {
         event.attempt: event.at
         for event in evidence.ledger.second.events

@@ -50,7 +50,7 @@ class Lane:
     """One lane. For one thread at a time.
 
     Attributes:
-        workers: Two of them; dead ones until `replace`.
+        workers: Two of them or more; dead ones until `replace`.
         cast: Whoever has taken part in the present cell, the dead too.
     """
 
@@ -97,10 +97,10 @@ class Lane:
         """The workers' first processes."""
         return [worker.pid for worker in self.workers]
 
-    def replace(self) -> None:
-        """Start others for those that died; wait for none of them."""
+    def replace(self, workers: int = WORKERS) -> None:
+        """Start others for those that died, so that there are so many; wait for none of them."""
         self.workers = [worker for worker in self.workers if worker.lives]
-        while len(self.workers) < WORKERS:
+        while len(self.workers) < workers:
             name = f"worker-{next(self._numbers)}"
             defect = {} if self.crew.mutant is None else {MUTANT: self.crew.mutant}
             environment = self._environment | defect
@@ -110,13 +110,13 @@ class Lane:
             self.asker.hang_up()
             self.asker = self._new_asker()
 
-    def ready(self, crew: Crew) -> None:
-        """Have everybody there, and such workers; raises `NotReached` if somebody does not come."""
+    def ready(self, crew: Crew, *, workers: int) -> None:
+        """Have everybody there, and so many of such workers; raises `NotReached` if somebody does not come."""
         if crew != self.crew:
             for worker in self.workers:
                 worker.end()
             self.crew = crew
-        self.replace()
+        self.replace(workers)
         self.valkey.start()
         for worker in self.workers:
             wait_ready(worker)

@@ -141,7 +141,7 @@ class Matrix:
         folder.mkdir()
         began = time.monotonic()
         try:
-            lane.ready(cell.crew)
+            lane.ready(cell.crew, workers=cell.workers)
             play = Play(cell, lane, folder, began=time.time())
             play.run()
             collect(play, actions=facts)

@@ -13,14 +13,14 @@ from tests.chaos.judged import Judged
 from tests.chaos.matrix import CELLS, MUTANTS, Matrix
 from tests.chaos.mutants import FOUND
 
-LANES = 8
+LANES = 6
 # The effect class and the death that ask most of each point.
 SLICE = (
     "accept.before-keyed-sigkill",
     "accept.committed-unsafe-terminate_backend",
     "relay.before_mark-idempotent-terminate_backend",
     "relay.before_ring-pure-sigkill",
-    "relay.after_ring-keyed-redis_kill",
+    "relay.after_ring-keyed-redis_loss",
     "ring.received-idempotent-redis_kill",
     "claim.before-unsafe-sigstop",
     "claim.committed-unsafe-sigkill",
@@ -30,7 +30,7 @@ SLICE = (
     "intend.committed-keyed-terminate_backend",
     "perform.before-keyed-sigstop",
     "request.arrived-keyed-sigkill",
-    "request.arrived-unsafe-group_kill",
+    "request.arrived-unsafe-child_kill",
     "effect.held-verifiable-sigkill",
     "effect.held-keyed-sigstop",
     "effect.dropped-unsafe-redis_kill",
@@ -40,7 +40,7 @@ SLICE = (
     "settle.before-keyed-sigstop",
     "settle.committed-unsafe-terminate_backend",
     "ack.before-unsafe-sigkill",
-    "ack.after-pure-sigstop",
+    "ack.after-pure-group_kill",
     "retry.waiting-keyed-redis_kill",
     "retry.due-unsafe-terminate_backend",
     "rescue.before-keyed-sigstop",
