@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from producer.ledger.engine import open_engine
 from producer.ledger.revision import REVISION, revision_of
 from producer.redact import redact_text
-from tasks import load
+from tasks import declared_schedules, load
 from worker.limits import doubts
 from worker.settings import WorkerSettings
 
@@ -40,6 +40,8 @@ def findings(settings: WorkerSettings) -> Iterator[Finding]:
     yield from (Finding("error", error) for error in settings.errors())
     actions = load(settings.action_modules)
     yield Finding("ok", f"{len(actions)} actions: {', '.join(sorted(actions))}")
+    if schedules := declared_schedules():
+        yield Finding("ok", f"{len(schedules)} schedules: {', '.join(sorted(schedules))}")
     yield from (Finding("warning", warning) for warning in settings.warnings())
     yield from (Finding("warning", doubt) for doubt in doubts(settings.redis_url, actions))
     yield from _postgres(settings)

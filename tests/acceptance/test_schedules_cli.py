@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +158,19 @@ def test_who_removes_what_code_declares_is_told_that_it_comes_back(settings: Set
     done = schedules(settings, "remove", "declared.nightly")
     assert (done.returncode, done.stdout) == (0, "removed declared.nightly\n")
     assert "tests.schedule_actions declares declared.nightly again when a worker starts" in done.stderr
+
+
+def test_a_worker_says_which_schedules_it_would_publish_and_does_not_start_with_one_that_cannot_be(
+    settings: Settings, tmp_path: Path
+) -> None:
+    modules = {"SUREFOOT_ACTION_MODULES": "tests.schedule_actions"}
+    assert "1 schedules: declared.nightly" in run(settings, "surefoot-worker", "check", **modules).stdout
+    (tmp_path / "never.py").write_text(
+        "from tasks import schedule\nschedule('nightly', action='test.add', cron='0 0 30 2 *')\n"
+    )
+    never = {"SUREFOOT_ACTION_MODULES": "never", "PYTHONPATH": str(tmp_path)}
+    for command in ("check", "publish"):
+        done = run(settings, "surefoot-worker", command, **never)
+        assert done.returncode == 2
+        assert "cron: '0 0 30 2 *': there is no day 30 in month 2 of any year" in done.stderr
+        assert done.stderr.rstrip().endswith("(schedule 'nightly' in never)")
