@@ -11,7 +11,7 @@ from producer.ring import Ring
 from tasks import ActionSpec, Context, EffectClass, Turn
 from tasks._outcomes import FollowUpsRefused, Outcome
 from worker.attempt import Attempt, Intent, Settlement
-from worker.log import AUTHORS_LOG
+from worker.log import AUTHORS_LOG, log
 from worker.retry import Situation, Verdict, repeat_seconds
 from worker.timer import LONGEST_SECONDS
 
@@ -150,6 +150,21 @@ def _turn(attempt: Attempt, parameter: str) -> Turn | None:
     """Return the turn that the attempt is; its params say it where the job was accepted before its action had any."""
     conversation_id = attempt.conversation_id or attempt.params.get(parameter)
     return Turn(conversation_id) if isinstance(conversation_id, str) else None
+
+
+def log_settled(settlement: Settlement, verdict: Verdict) -> None:
+    """Log what became of the job, once the ledger has it."""
+    error = verdict.error or {}
+    write = log.info if not error else log.warning
+    write(
+        "attempt.settled",
+        state=settlement.becomes,
+        why=verdict.why,
+        delay_seconds=settlement.delay,
+        latency_ms=settlement.latency_ms,
+        error_type=error.get("type"),
+        error=error.get("message"),
+    )
 
 
 def _event_data(verdict: Verdict, follow_ups: int) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from worker.limits import Limits
 from worker.log import bound, log
 from worker.loop import all_of, cut_off
 from worker.perform import Performer, to_the_end
-from worker.performance import Performance, begin
+from worker.performance import Performance, begin, log_settled
 from worker.retry import Verdict, decide
 from worker.statements import Wanted
 from worker.timer import RingTimer
@@ -253,7 +253,7 @@ class Runner:
             self.announcer.announce([attempt.job_id])
         if settlement.conversation is not None:
             await self.conversations.hand_over(settlement, settlement.conversation)
-        _log_settled(settlement, verdict)
+        log_settled(settlement, verdict)
         if isinstance(outcome, Failure) and outcome.advice == "hold" and verdict.delay is not None:
             with suppress(asyncio.CancelledError):  # it is settled, and that is what counts
                 await self.holds.hold(performance.dependency, verdict.delay, why=outcome.error["message"])
@@ -294,17 +294,3 @@ def _name_task(name: str) -> None:
 
 def _flat(rings: Iterable[list[Settlement]]) -> list[Settlement]:
     return [settlement for ring in rings for settlement in ring]
-
-
-def _log_settled(settlement: Settlement, verdict: Verdict) -> None:
-    error = verdict.error or {}
-    write = log.info if not error else log.warning
-    write(
-        "attempt.settled",
-        state=settlement.becomes,
-        why=verdict.why,
-        delay_seconds=settlement.delay,
-        latency_ms=settlement.latency_ms,
-        error_type=error.get("type"),
-        error=error.get("message"),
-    )
