@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import Context, EffectClass, Retry, action
+from tasks import Context, EffectClass, Happened, Retry, action
 
 # What a producer could not even say in the params of a job.
 HOSTILE: dict[str, dict[str, Any]] = {
@@ -27,7 +27,19 @@ def _effect_by_params(params: Mapping[str, Any]) -> EffectClass:
     return EffectClass(params.get("effect", "pure"))
 
 
-@action("follow.plan", effect=_effect_by_params, key_ttl=3600, retry_backoff=0.01)
+def _found(ctx: Context) -> Happened:
+    return Happened(ctx.attempt)
+
+
+@action(
+    "follow.plan",
+    effect=_effect_by_params,
+    key_ttl=3600,
+    retry_backoff=0.01,
+    verify=_found,
+    verify_after=0.1,
+    verify_every=0.1,
+)
 async def plan(
     requests: list[dict[str, Any]],
     ctx: Context,

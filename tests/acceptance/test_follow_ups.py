@@ -148,6 +148,10 @@ def test_where_the_action_had_an_effect_refused_follow_ups_leave_its_job_in_doub
     parent = plan(house, [{"action": "test.no_such"}], f"doubt-{effect}", effect=effect).wait(SECONDS)
     assert (parent.state, whys(parent)) == (State.IN_DOUBT, ["follow-ups refused"])
     assert parent.record.attempt == 1
+    # A look would say that it happened, which was never in doubt, and end the job without them.
+    house.producer.enqueue("test.add", {"a": 1, "b": 1}, idempotency_key=f"beside-{effect}").get(SECONDS)
+    assert parent.refresh().state is State.IN_DOUBT
+    assert "verified" not in [event.kind for event in parent.events]
 
 
 def test_a_worker_killed_before_the_outcome_leaves_the_follow_ups_of_the_attempt_that_lived(
