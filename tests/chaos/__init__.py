@@ -15,7 +15,7 @@ cell.py             one of each: ask, die, wait until nothing moves
 matrix.py           many cells, several at a time
 lane.py             what a cell is played with: servers (their own part), workers, an asker
 processes.py        the processes, switchboard.py the harness's hand in them
-injected.py         what the workers load: the actions, and the places where they park (agent.py)
+injected.py         what the workers load: the actions, and the places where they park (agent.py, parking.py)
 asker.py            a producer that parks
 effect_server.py    the world outside, effect_books.py what it remembers
 collect.py          the harness's part of the evidence
