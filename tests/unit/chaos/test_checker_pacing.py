@@ -179,6 +179,12 @@ def test_a_ring_that_is_left() -> None:
     assert the_finding(story, "I16") == "empty queues / 2 in actions"
 
 
+def test_a_workers_word_to_itself_is_nothing_that_is_left() -> None:
+    story = Story(expect_faults=False)
+    story.queues["canary.host:7"] = 1
+    assert findings(story, "I16") == []
+
+
 def test_rings_that_nobody_acknowledged_although_nobody_was_killed() -> None:
     story = Story()
     story.fault("sigstop")
