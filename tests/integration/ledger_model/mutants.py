@@ -25,6 +25,7 @@ class Mutant:
         statement: Its name there.
         old: What is cut out of it, wherever it stands.
         new: What takes its place.
+        rare: Whether the machine takes long to come upon it, so that only a run that looks further tries.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Mutant:
     statement: str
     old: str
     new: str = ""
+    rare: bool = False
 
     def put_in_place(self, patch: pytest.MonkeyPatch) -> None:
         """Have the product use the defect statement, until the patch is undone."""
@@ -62,17 +64,38 @@ MUTANTS = (
     ),
     Mutant("a claim keeps the fence of the last one", statements, "CLAIM", "fence = fence + 1, "),
     Mutant("a job of another version is claimed", statements, "CLAIM", " AND j.action_version = a.version"),
-    Mutant("an intent is granted to whoever has the fence", statements, "INTEND", "j.lease_owner = :worker", "true"),
-    Mutant("an intent is granted after the lease ran out", statements, "INTEND", "AND m.alive AND NOT", "AND NOT"),
+    Mutant(
+        "an intent is granted to whoever has the fence",
+        statements,
+        "INTEND",
+        "j.lease_owner = :worker",
+        "true",
+        rare=True,
+    ),
+    Mutant(
+        "an intent is granted after the lease ran out",
+        statements,
+        "INTEND",
+        "AND m.alive AND NOT",
+        "AND NOT",
+        rare=True,
+    ),
     Mutant(
         "a key is trusted from the last intent on", statements, "INTEND", "coalesce(j.repeatable_until, ", "coalesce("
     ),
-    Mutant("an outcome lands under an old fence", statements, "SETTLE", "coalesce(j.fence = a.fence AND", "coalesce("),
+    Mutant(
+        "an outcome lands under an old fence",
+        statements,
+        "SETTLE",
+        "coalesce(j.fence = a.fence AND",
+        "coalesce(",
+        rare=True,
+    ),
     Mutant("an outcome lands from any state", statements, "SETTLE", " AND j.state = a.was"),
     Mutant("a renewal revives a lease that ran out", statements, "RENEW", "AND j.lease_expires_at > clock_timestamp()"),
     Mutant("the rescue ignores what runs", rescue, "RESCUE", "state IN ('claimed', 'running')", "state IN ('claimed')"),
     Mutant("the rescue leaves the fence as it is", rescue, "RESCUE", "fence = fence + 1, "),
-    Mutant("one crash more is allowed", rescue, "RESCUE", "crashes + 1 >= :cap", "crashes + 1 > :cap"),
+    Mutant("one crash more is allowed", rescue, "RESCUE", "crashes + 1 >= :cap", "crashes + 1 > :cap", rare=True),
     Mutant(
         "an open job is run again",
         accept,
