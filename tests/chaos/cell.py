@@ -142,6 +142,8 @@ class Play:
         if point.hold is None or (point.parks and point.dies == "worker"):
             parked = lane.switchboard.until_parked(self._is_ours, seconds=REACH_SECONDS)
             there = lane.worker_of(parked.line.pid)
+            if point.name == "renewal.before":  # whoever cannot renew its leases may lose them before it dies
+                self._scene(there).note("renewal_held", "begin", there, at=parked.at)
         lane.switchboard.arm(None, [root for root in lane.roots if root != there.pid])
         return there
 

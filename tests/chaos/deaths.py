@@ -46,13 +46,19 @@ class Scene:
 
     # A death takes a while: whoever dies may still write between its two lines.
     def note(
-        self, fault: str, phase: Literal["begin", "end"], victim: Member | None, *, pid: int | None = None
+        self,
+        fault: str,
+        phase: Literal["begin", "end"],
+        victim: Member | None,
+        *,
+        pid: int | None = None,
+        at: float | None = None,
     ) -> None:
         """Write a line of the faults; the process is the victim's first, or Redis, unless another one is named."""
         target = "redis" if victim is None else victim.name
         pid = pid or (self.lane.valkey.pid if victim is None else victim.pid)
         with Appender(self.folder, Fault) as faults:
-            faults.add(Fault(at=time.time(), fault=fault, phase=phase, target=target, point=self.point, pid=pid))
+            faults.add(Fault(at=at or time.time(), fault=fault, phase=phase, target=target, point=self.point, pid=pid))
 
 
 def die(death: Death, victim: Member, scene: Scene) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,12 +35,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Somebody has come to a point and waits there; `jobs` is None where nobody knows them there."""
+    """Somebody has come to a point and waits there; `jobs` is None where nobody knows them there, `at` UTC seconds."""
 
     line: Line
     ticket: int
     point: str
     jobs: tuple[str, ...] | None
+    at: float
 
 
 class Switchboard:
@@ -139,7 +141,7 @@ class Switchboard:
                         self._lines.append(line)
                     elif "ticket" in message:
                         jobs = None if message["jobs"] is None else tuple(message["jobs"])
-                        self._parked.append(Parked(line, message["ticket"], message["point"], jobs))
+                        self._parked.append(Parked(line, message["ticket"], message["point"], jobs, time.time()))
                     else:
                         line.answers[message["n"]] = message["busy"]
                     self._changed.notify_all()
