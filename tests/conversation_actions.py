@@ -44,6 +44,7 @@ async def say(
     ctx: Context,
     log: str | None = None,
     gate: str | None = None,
+    seconds: float = 0.0,
     fail: int = 0,
     doubt: bool = False,  # noqa: FBT001, FBT002  by name
     effect: str = "pure",  # noqa: ARG001  for the worker
@@ -55,7 +56,7 @@ async def say(
         await asyncio.sleep(LOOK_SECONDS)
     turn.append("user", text)
     turn.append("assistant", f"re: {text}", tokens=3)
-    await asyncio.sleep(0)
+    await asyncio.sleep(seconds)
     _note(log, conversation_id, text, "ended")
     if doubt:
         raise Unknown("no answer")

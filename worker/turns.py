@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy.engine import Connection
 
 from producer.conversation import Message
+from producer.ledger.accept import RING_PATIENCE_SECONDS
 from producer.ledger.conversations import HISTORY_BYTES, HISTORY_MESSAGES, IN_LINE, messages_of
 from producer.ledger.engine import transaction_on
 from producer.ledger.prepared import Prepared
@@ -68,23 +69,33 @@ SELECT id, tenant, conversation_id, coalesce(holder, first) AS ahead FROM judged
     worker="text",
 )
 
-# Who is first in line, where nobody has the turn: only if it is held, or it comes by itself.
+# Who is first in line, where nobody has the turn: only if it is held, or it comes by itself. Should the ring for it get
+# lost, the relay looks soon. A row that is locked is being moved, or rung for.
 NEXT_TURNS = Prepared(
     "next_turns",
     f"""
-SELECT c.tenant, c.id AS conversation_id, first.id, first.action, first.queue, first.priority, first.traceparent,
-  d.request_id, coalesce(CAST(a.policy ->> 'ring_size' AS int), 1) AS together
-FROM unnest(:tenants, :conversations) AS asked(tenant, id)
-JOIN conversations c ON c.tenant = asked.tenant AND c.id = asked.id
-CROSS JOIN LATERAL (
-  SELECT j.* FROM jobs j WHERE j.tenant = c.tenant AND j.conversation_id = c.id AND {IN_LINE} ORDER BY j.id LIMIT 1
-) first
-JOIN decisions d ON d.job_id = first.id LEFT JOIN actions a ON a.name = first.action
-WHERE first.state = '{State.WAITING}' AND first.waiting_for = 'conversation'
-  AND NOT EXISTS (SELECT FROM jobs h WHERE h.id = c.turn_of AND h.state IN ({in_sql(OPEN)}))
+WITH free AS MATERIALIZED (
+  SELECT first.id FROM unnest(:tenants, :conversations) AS asked(tenant, id)
+  JOIN conversations c ON c.tenant = asked.tenant AND c.id = asked.id
+  CROSS JOIN LATERAL (
+    SELECT j.id FROM jobs j WHERE j.tenant = c.tenant AND j.conversation_id = c.id AND {IN_LINE} ORDER BY j.id LIMIT 1
+  ) first
+  WHERE NOT EXISTS (SELECT FROM jobs h WHERE h.id = c.turn_of AND h.state IN ({in_sql(OPEN)}))
+), held AS MATERIALIZED (
+  SELECT j.id FROM free JOIN jobs j ON j.id = free.id
+  WHERE j.state = '{State.WAITING}' AND j.waiting_for = 'conversation'
+  FOR UPDATE OF j SKIP LOCKED
+), next AS (
+  UPDATE jobs j SET ring_at = clock_timestamp() + make_interval(secs => :patience) FROM held WHERE j.id = held.id
+  RETURNING j.*
+)
+SELECT n.tenant, n.conversation_id, n.id, n.action, n.queue, n.priority, n.traceparent, d.request_id,
+  coalesce(CAST(a.policy ->> 'ring_size' AS int), 1) AS together, set_config('synchronous_commit', 'off', true)
+FROM next n JOIN decisions d ON d.job_id = n.id LEFT JOIN actions a ON a.name = n.action
 """,
     tenants="text[]",
     conversations="text[]",
+    patience="double precision",
 )
 
 # Only whose turn it is may say something. Locked in order, as above.
@@ -154,7 +165,11 @@ def take_turns(connection: Connection, worker: str, wanted: Sequence[TurnWanted]
 
 def next_turns(connection: Connection, conversations: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Ring]:
     """Return whom to ring for, by tenant and conversation: a held job whose turn it is now."""
-    asked = {"tenants": [tenant for tenant, _ in conversations], "conversations": [name for _, name in conversations]}
+    asked = {
+        "tenants": [tenant for tenant, _ in conversations],
+        "conversations": [name for _, name in conversations],
+        "patience": RING_PATIENCE_SECONDS,
+    }
     return {(row.tenant, row.conversation_id): _ring(row) for row in NEXT_TURNS.run(connection, asked)}
 
 

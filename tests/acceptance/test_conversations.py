@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Engine
 
 from producer import ConversationNotFound, InvalidRequest, Producer, Settings, State
 from producer.cli import main
 from producer.job import Job
 from tests.conversation_actions import UNSPEAKABLE
 from tests.houses import House, house_of, start_worker, until
+from tests.integration.test_turns import claimed, hold, said, settle, take, turn
 from worker.conversations import LOOK_SECONDS
 
 SECONDS = 30.0
@@ -245,3 +247,49 @@ def test_the_command_line_shows_a_conversation(house: House) -> None:
     ]
     missing = CliRunner().invoke(main, ["conversation", "never"], env=environment)
     assert (missing.exit_code, missing.output) == (2, "surefoot: there is no conversation 'never' yet\n")
+
+
+def test_a_turn_that_nobody_rang_for_comes_by_itself(
+    engine: Engine, settings: Settings, lone_producer: Producer, tmp_path: Path
+) -> None:
+    # As where a worker dies between the outcome of a turn and the ring for the next.
+    first, second = turn(lone_producer, 1), turn(lone_producer, 2)
+    holder, held = claimed(engine, first, second)
+    take(engine, holder)
+    hold(engine, held, delay=0.5)
+    assert settle(engine, holder, messages=said("a")) == "settled"
+    worker = start_worker(settings, tmp_path / "worker.log")
+    try:
+        assert second.get(SECONDS) == ["a"]
+    finally:
+        worker.stop()
+
+
+@pytest.mark.timeout(180)
+def test_turns_whose_workers_are_killed_again_and_again_are_all_there_once_and_in_order(
+    settings: Settings, lone_producer: Producer, tmp_path: Path
+) -> None:
+    log, names, count, kills = tmp_path / "log", ("a", "b", "c"), 12, 3
+    workers = [start_worker(settings, tmp_path / f"{n}.log", concurrency=10) for n in range(2)]
+    try:
+        jobs = [say(lone_producer, name, str(n), log=str(log), seconds=0.1) for n in range(count) for name in names]
+        for kill in range(kills):
+            until(lambda kill=kill: _ended(log) >= (kill + 1) * count * len(names) // (kills + 2))  # type: ignore[misc]
+            workers[kill % 2].kill()
+            workers[kill % 2] = start_worker(settings, tmp_path / f"again-{kill}.log", concurrency=10)
+        for job in jobs:
+            job.get(60.0)
+    finally:
+        for worker in workers:
+            worker.stop()
+    for name in names:
+        messages = lone_producer.conversation(name).messages
+        assert [message.seq for message in messages] == list(range(1, 2 * count + 1))
+        assert [message.content for message in messages] == [f"{p}{n}" for n in range(count) for p in ("", "re: ")]
+    for job, n in zip(jobs, (n for n in range(count) for _ in names), strict=True):
+        assert len(job.result) == 2 * n  # each saw all that was said before it
+    assert sum(job.record.crashes for job in jobs) >= 1
+
+
+def _ended(log: Path) -> int:
+    return log.read_text().count('"ended"') if log.exists() else 0

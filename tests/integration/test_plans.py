@@ -117,7 +117,7 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "wake_turns": (conversations.WAKE_TURNS, {"ids": [UUID(JOB)], "channel": "c"}),
     "lock_conversations": (turns.LOCK_CONVERSATIONS, LEASES | CONVERSATIONS),
     "take_turns": (turns.TAKE_TURNS, LEASES | {"worker": "w"}),
-    "next_turns": (turns.NEXT_TURNS, CONVERSATIONS),
+    "next_turns": (turns.NEXT_TURNS, CONVERSATIONS | {"patience": 2}),
     "append": (turns.APPEND, {"asked": SAID}),
     "next": (schedules.NEXT, {"aside": [UUID(JOB)]}),
     "due_schedules": (schedules.DUE, {"batch": 100, "aside": [UUID(JOB)]}),

@@ -60,8 +60,8 @@ def settle(engine: Engine, attempt: Attempt, becomes: State = State.SUCCEEDED, *
     return written(engine, settlement(attempt, becomes, conversation=TALK, **fields))
 
 
-def hold(engine: Engine, attempt: Attempt) -> object:
-    held = {"was": State.CLAIMED, "kind": "held", "waiting_for": "conversation", "delay": 60.0}
+def hold(engine: Engine, attempt: Attempt, *, delay: float = 60.0) -> object:
+    held = {"was": State.CLAIMED, "kind": "held", "waiting_for": "conversation", "delay": delay}
     return written(engine, settlement(attempt, State.WAITING, conversation=TALK, **held))
 
 
@@ -149,6 +149,11 @@ def test_a_turn_is_free_once_its_job_is_closed(engine: Engine, turns: list[Job],
     ring = rung(engine)
     assert ring is not None
     assert (ring.job_id, ring.action, ring.together) == (turns[1].id, "talk.say", 100)
+    record = turns[1].refresh().record
+    with engine.connect() as connection:  # the ring may get lost: the relay is to look long before it is due by itself
+        ring_at = connection.execute(text("SELECT ring_at FROM jobs WHERE id = :id"), {"id": ring.job_id}).scalar()
+    assert ring_at is not None
+    assert (record.due_at - ring_at).total_seconds() > 30
     (again,) = claimed(engine, turns[1])  # although it is not due by itself
     assert take(engine, again) == {turns[1].id: Turn(())}
 
