@@ -59,7 +59,7 @@ POINTS = (
     Point(name="effect.held", where="the effect is there, its answer held", hold="applied", parks=False, intended=True),
     Point(name="effect.dropped", where="the effect is there, its answer lost", drops=True, intended=True),
     Point(name="effect.answered", where="the answer is there, nothing settled", intended=True),
-    Point(name="renewal.before", where="mid-effect, a renewal is about to leave", hold="applied", intended=True),
+    Point(name="renewal.before", where="a renewal is kept back", hold="applied", intended=True, goes_on=True),
     Point(name="stop.draining", where="mid-effect, told to stop", hold="applied", parks=False, intended=True),
     Point(name="settle.before", where="the outcome is about to leave", intended=True),
     Point(name="settle.committed", where="settled, the worker has not heard", intended=True),
