@@ -10,8 +10,8 @@ STAMP  := $(VENV)/.installed
 demo: setup            ## the support desk: real servers, a real worker, injected faults
 	@$(BIN)/surefoot-worker demo $(ARGS)
 
-test: setup            ## the whole suite, on real servers
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup            ## the whole suite, on real servers; it waits more than it works, so three files go on at once
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 bench: setup           ## every figure in docs/benchmarks.md, beside bare Celery in the same run
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

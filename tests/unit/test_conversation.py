@@ -38,7 +38,7 @@ def test_a_message_has_one_of_four_roles(role: str) -> None:
         ({"tool_calls": [{"name": "\x00"}]}, "tool_calls[0].name"),
         ({"tool_calls": float("nan")}, "tool_calls"),
         ({"tool_calls": [LARGE]}, "tool_calls"),
-        ({"tool_calls": object()}, "tool_calls"),
+        ({"tool_calls": object}, "tool_calls"),  # no instance, whose address would be the test's name
         ({"tokens": -1}, "tokens"),
         ({"tokens": True}, "tokens"),
         ({"tokens": 1.5}, "tokens"),
