@@ -11,9 +11,11 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps
+from celery.bootsteps import RUN  # type: ignore[attr-defined]  # its stubs leave it out
 from kombu import Consumer, Queue
 
 from worker.log import log
@@ -43,14 +45,15 @@ class Canary:
             worker: Unique among the living.
             every_seconds: Between two messages.
             deaf_seconds: The silence after which the worker ends.
-            grace: Seconds that its actions may take to end.
+            grace: Seconds that an action may take: none of those that run is cut off by a worker that ends for this.
         """
         self.queue = Queue(f"canary.{worker}", routing_key=f"canary.{worker}", auto_delete=True)
         self._app, self._every, self._grace = app, every_seconds, grace
         self._most = max(1, round(deaf_seconds / every_seconds))
         self._most_unconnected = self._most + round(RECONNECT_SECONDS / every_seconds)
         self._channel: Any = None
-        self._sent = self._heard = 0
+        self._is_closing: Callable[[], bool] = lambda: False
+        self._number = self._sent = self._heard = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="canary", daemon=True)
 
@@ -62,11 +65,16 @@ class Canary:
         """Send no more; safe to call twice, and before `start`."""
         self._stopping.set()
 
-    def listen(self, channel: Any) -> Any:
-        """Hear, from now on, over the channel that brings the rings; return the consumer."""
+    def listen(self, channel: Any, *, is_closing: Callable[[], bool]) -> Any:
+        """Hear, from now on, over the channel that brings the rings; return the consumer.
+
+        Args:
+            channel: A new one for each connection.
+            is_closing: Whether its worker takes no more by now, whoever asked for that.
+        """
         consumer = Consumer(channel, [self.queue], callbacks=[self._hear], no_ack=True, accept=[CONTENT])
         consumer.consume()
-        self._channel = channel
+        self._channel, self._is_closing = channel, is_closing
         return consumer
 
     def lose(self) -> None:
@@ -75,28 +83,31 @@ class Canary:
 
     def _hear(self, body: Any, _message: Any) -> None:
         if isinstance(body, int):  # anybody may write into the queue
-            self._heard = max(self._heard, min(body, self._sent))
+            self._heard = max(self._heard, min(body, self._number))
 
     def _run(self) -> None:
-        missed, heard, looked_at = 0, 0, time.monotonic()
+        missed, heard, channel, looked_at = 0, 0, None, time.monotonic()
         while not self._stopping.wait(self._every):
             stood_still = time.monotonic() - looked_at > 2 * self._every
             looked_at = time.monotonic()
-            progressed = self._heard == self._sent or self._heard > heard
-            heard = self._heard
+            progressed = self._heard >= self._sent or self._heard > heard
+            reconnected = self._channel is not channel and self._channel is not None
+            heard, channel = self._heard, self._channel
             could_hear = not stood_still and not self._is_full() and self._send()
-            missed = missed + 1 if could_hear and not progressed else 0
-            if missed >= (self._most if self._channel is not None else self._most_unconnected):
+            missed = missed + 1 if could_hear and not progressed and not reconnected else 0
+            if missed >= (self._most if channel is not None else self._most_unconnected):
                 self._end(missed * self._every)
                 return
 
     def _is_full(self) -> bool:
-        channel = self._channel
-        return channel is not None and not channel.qos.can_consume()
+        # RabbitMQ's channels do not count: the broker does, and what needs no acknowledgement comes in any case.
+        qos = getattr(self._channel, "qos", None)
+        return qos is not None and not qos.can_consume()
 
     def _send(self) -> bool:
         """Send the next message; return whether the broker took it."""
-        number = self._sent + 1
+        # Before it leaves: a consumer that waits for it has it before the broker's answer is here.
+        self._number = number = self._number + 1
         try:
             with self._app.connection_for_write() as connection:
                 channel: Any = connection.default_channel
@@ -113,7 +124,7 @@ class Canary:
 
     def _end(self, seconds: float) -> None:
         """End this worker in good order, so that its supervisor starts it anew; or, where that gets stuck, at once."""
-        if is_stopping():
+        if is_stopping() or self._is_closing():  # the latter is all that `control shutdown` brings about
             return
         log.error("worker.deaf", for_seconds=round(seconds, 1), queue=self.queue.name)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -136,7 +147,8 @@ class Listening(bootsteps.StartStopStep):
         """Listen over the channel of this connection."""
         from worker.app import parts  # noqa: PLC0415  the app registers this step
 
-        self._consumer = parts().canary.listen(parent.task_consumer.channel)
+        channel, blueprint = parent.task_consumer.channel, parent.blueprint
+        self._consumer = parts().canary.listen(channel, is_closing=lambda: blueprint.state != RUN)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002  Celery's signature
         """Listen no more; the connection may be gone."""

@@ -101,7 +101,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         worker=worker,
         every_seconds=settings.canary_seconds,
         deaf_seconds=settings.deaf_seconds,
-        grace=settings.soft_shutdown_seconds,
+        grace=max((spec.policy.timeout for spec in actions.values()), default=0.0),
     )
     return Parts(engine, bell, runner, relay, canary)
 
