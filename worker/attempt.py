@@ -85,6 +85,8 @@ class Settlement:
         becomes: The state that it moves the job to.
         waiting_for: Set where it becomes ``waiting``.
         delay: Seconds until the job is due again, or until its effect is looked up; None where neither follows.
+        quiet_seconds: After how long from now none of this attempt's effects can arrive any more; None where nothing
+            can look them up, or it had none.
         rings: Whether this process will ring the job when it is due; else the relay does, without waiting longer.
         unspent: 1 where the attempt does not count: a hold after the intent.
         maybe_happened: Whether the effect may have happened by now and nobody can say.
@@ -103,6 +105,7 @@ class Settlement:
     kind: str
     waiting_for: str | None = None
     delay: float | None = None
+    quiet_seconds: float | None = None
     rings: bool = True
     unspent: int = 0
     maybe_happened: bool = False

@@ -11,6 +11,7 @@ from producer.ledger.states import LOOKS, State
 from tasks import ActionSpec, CannotTell, DidNotHappen, Happened
 from tasks._verify import Answer, VerifyHook
 from worker.attempt import Attempt, Settlement
+from worker.timer import LONGEST_SECONDS
 
 LONGEST_PAUSE_SECONDS = 3_600.0
 
@@ -67,6 +68,11 @@ class Ruling:
         """What it waits for, if it does."""
         return "retry" if self.becomes is State.WAITING else None
 
+    @property
+    def rings(self) -> bool:
+        """Whether this process will ring the job when it is due; else the relay does, without waiting longer."""
+        return self.delay is not None and self.delay <= LONGEST_SECONDS
+
     def event_data(self) -> dict[str, Any]:
         """Return what the event says."""
         error = self.error and {name: self.error[name] for name in ("type", "message")}
@@ -108,7 +114,7 @@ def rule(
             return _not_there(spec, hook, doubt, crash_cap)
         case CannotTell():
             looked = LOOKS - doubt.looks_left - 1
-            pause = min(LONGEST_PAUSE_SECONDS, hook.every * 2.0**looked)
+            pause = min(max(LONGEST_PAUSE_SECONDS, hook.every), hook.every * 2.0**looked)
             return _stays(doubt, "unknown", "nobody can tell", pause, error=error)
 
 

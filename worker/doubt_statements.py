@@ -55,7 +55,8 @@ RULE = Prepared(
     f"""
 WITH asked AS (
   SELECT * FROM json_to_recordset(:asked) AS a(
-    id uuid, fence bigint, attempt int, becomes text, waiting_for text, delay double precision, absent boolean,
+    id uuid, fence bigint, attempt int, becomes text, waiting_for text, delay double precision,
+    patience double precision, absent boolean,
     result text, data json)
 ), mine AS (
   SELECT a.*, j.state FROM jobs j JOIN asked a USING (id, fence) ORDER BY j.id FOR UPDATE OF j
@@ -65,7 +66,7 @@ WITH asked AS (
     due_at = CASE WHEN m.delay IS NULL THEN j.due_at
                   ELSE statement_timestamp() + make_interval(secs => m.delay) END,
     ring_at = CASE WHEN m.delay IS NULL THEN j.ring_at
-                   ELSE statement_timestamp() + make_interval(secs => m.delay + :patience) END,
+                   ELSE statement_timestamp() + make_interval(secs => m.delay + m.patience) END,
     looks_left = CASE WHEN m.becomes = '{State.IN_DOUBT}' THEN j.looks_left END,
     absent_at = CASE WHEN m.absent THEN coalesce(j.absent_at, clock_timestamp())
                      WHEN m.becomes = '{State.IN_DOUBT}' THEN j.absent_at END,
@@ -87,7 +88,6 @@ SELECT id, becomes, conversation_id FROM moved
 """,
     asked="json",
     worker="text",
-    patience="double precision",
 )
 
 Ruled = Literal["ruled", "overtaken"]
@@ -121,7 +121,7 @@ def take_up(connection: Connection, wanted: Sequence[WantedLook]) -> list[Doubt]
 def write_rulings(connection: Connection, worker: str, rulings: Sequence[Ruling]) -> dict[UUID, Ruled]:
     """Write rulings, each with its event; one on a job that has moved on is left out."""
     asked = as_json([_ruling_row(ruling) for ruling in rulings])
-    rows = RULE.run(connection, {"asked": asked, "worker": worker, "patience": RING_PATIENCE_SECONDS})
+    rows = RULE.run(connection, {"asked": asked, "worker": worker})
     # A turn of a conversation that ended by a ruling makes room for the next.
     wake_turns(connection, [row.id for row in rows if row.conversation_id is not None and row.becomes in CLOSED])
     return {row.id: "ruled" for row in rows}
@@ -145,6 +145,7 @@ def _ruling_row(ruling: Ruling) -> dict[str, Any]:
         "becomes": ruling.becomes,
         "waiting_for": ruling.waiting_for,
         "delay": ruling.delay,
+        "patience": RING_PATIENCE_SECONDS if ruling.rings else 0,
         "absent": ruling.absent,
         "result": None if ruling.becomes is not State.SUCCEEDED else as_json(ruling.result),
         "data": ruling.event_data(),

@@ -54,7 +54,11 @@ def _published(spec: ActionSpec) -> dict[str, Any]:
         "result_schema": spec.result.json_schema(mode="serialization"),
         "policy": spec.policy.published()
         | spec.limits.published()
-        | {"key_ttl": spec.key_ttl, "verified": spec.verify is not None, "conversation": spec.conversation}
+        | {
+            "key_ttl": spec.key_ttl,
+            "verify_after": spec.verify and spec.verify.after,
+            "conversation": spec.conversation,
+        }
         | {"dependency": dependency, "ring_size": spec.ring_size},
     }
 

@@ -84,6 +84,7 @@ class Performance:
         usage, turn = self.context.usage, self.context.conversation
         follow_ups = self.follow_ups if verdict.state is State.SUCCEEDED else ()
         delay = 0.0 if self._can_be_looked_up(verdict) else verdict.delay
+        hook = self.spec.hook_for(self.effect)
         return Settlement(
             job_id=self.attempt.job_id,
             fence=self.attempt.fence,
@@ -95,6 +96,7 @@ class Performance:
             delay=delay,
             # What a stopping worker gives back is for others to ring, at once.
             rings=delay is not None and delay <= LONGEST_SECONDS and verdict.waiting_for != "worker",
+            quiet_seconds=None if hook is None or self.intended is None else hook.after,
             unspent=verdict.unspent,
             maybe_happened=verdict.maybe_happened,
             result=verdict.result,

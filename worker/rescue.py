@@ -37,6 +37,11 @@ WITH silent AS (
   UPDATE jobs j SET state = s.becomes, waiting_for = CASE WHEN s.becomes = '{State.WAITING}' THEN 'worker' END,
     fence = fence + 1, crashes = crashes + 1, maybe_happened = s.doubtful,
     looks_left = {looks_left("s.becomes")},
+    -- Its effect may have left until the lease ran out. How long that takes to arrive, its action has published.
+    quiet_at = CASE WHEN j.quiet_at IS NULL OR s.was <> '{State.RUNNING}' THEN j.quiet_at
+                    ELSE greatest(j.quiet_at, statement_timestamp() + make_interval(secs => (
+                      SELECT CAST(policy ->> 'verify_after' AS double precision) FROM actions WHERE name = j.action
+                    ))) END,
     lease_owner = NULL, lease_expires_at = NULL, due_at = statement_timestamp(), ring_at = statement_timestamp(),
     finished_at = CASE WHEN s.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = last_seq + 1
   FROM judged s WHERE j.id = s.id

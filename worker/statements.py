@@ -74,7 +74,8 @@ WITH asked AS (
 ), intended AS (
   UPDATE jobs j SET state = '{State.RUNNING}', attempt = j.attempt + 1, effect = m.effect,
     repeatable_until = coalesce(j.repeatable_until, clock_timestamp() + make_interval(secs => m.repeat_seconds)),
-    quiet_at = greatest(j.quiet_at, clock_timestamp() + make_interval(secs => m.quiet_seconds)),  -- NULLs aside
+    quiet_at = CASE WHEN m.quiet_seconds IS NOT NULL
+                    THEN greatest(j.quiet_at, clock_timestamp() + make_interval(secs => m.quiet_seconds)) END,
     lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = j.last_seq + 1
   FROM mine m
   WHERE j.id = m.id AND m.owned AND m.state IN ({may_become(State.RUNNING)})
@@ -109,7 +110,7 @@ WITH asked AS (
   SELECT * FROM json_to_recordset(:asked) AS a(
     id uuid, fence bigint, was text, becomes text, waiting_for text, delay double precision, unspent int,
     maybe_happened boolean, result text, error text, latency_ms numeric, tokens_in bigint, tokens_out bigint,
-    cost_usd numeric, kind text, attempt int, patience double precision, data json)
+    cost_usd numeric, kind text, attempt int, patience double precision, quiet_seconds double precision, data json)
 ), locked AS (
   SELECT a.*, coalesce(j.fence = a.fence AND j.lease_owner = :worker AND j.state = a.was, false) AS mine,
     j.fence = a.fence AND j.lease_owner IS NULL AS released
@@ -123,6 +124,8 @@ WITH asked AS (
                    WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
                    ELSE statement_timestamp() + make_interval(secs => l.delay + l.patience) END,
     attempt = j.attempt - l.unspent, maybe_happened = l.maybe_happened, lease_owner = NULL, lease_expires_at = NULL,
+    quiet_at = CASE WHEN j.quiet_at IS NOT NULL  -- an attempt may have lasted for longer than it should
+                    THEN greatest(j.quiet_at, clock_timestamp() + make_interval(secs => l.quiet_seconds)) END,
     looks_left = CASE WHEN l.delay IS NOT NULL THEN {looks_left("l.becomes")} END,
     finished_at = CASE WHEN l.becomes IN ({in_sql(CLOSED)}) THEN clock_timestamp() END, last_seq = j.last_seq + 1
   FROM locked l WHERE j.id = l.id AND l.mine
@@ -284,6 +287,7 @@ def _settlement_row(s: Settlement) -> dict[str, Any]:
         "kind": s.kind,
         "attempt": s.attempt,
         "patience": RING_PATIENCE_SECONDS if s.rings else 0,
+        "quiet_seconds": s.quiet_seconds,
         "data": s.data,
     }
 

@@ -28,7 +28,7 @@ from worker.log import bound, log
 from worker.loop import all_of
 from worker.perform import Performer
 from worker.performance import context_of
-from worker.timer import LONGEST_SECONDS, RingTimer
+from worker.timer import RingTimer
 from worker.writer import Writer
 
 
@@ -73,7 +73,7 @@ class Verifier:
             _log(ruled)
         if ruled.becomes in CLOSED or ruled.delay is None:
             self.announcer.announce([ruled.job_id])
-        if ruled.delay is not None and ruled.delay <= LONGEST_SECONDS:
+        if ruled.rings and ruled.delay is not None:
             self.timer.ring_in(ruled.delay, _ring(spec, doubt))
         return ruled
 

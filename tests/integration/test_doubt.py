@@ -195,3 +195,48 @@ def test_a_job_that_waits_in_doubt_and_is_cancelled_or_expires_is_looked_up(engi
     assert job.refresh().state is State.IN_DOUBT
     assert due(engine) == [job.id]
     assert len(looks(engine, job)) == 1
+
+
+def seconds_until_quiet(engine: Engine) -> float:
+    return float(column(engine, "extract(epoch FROM quiet_at - clock_timestamp())"))
+
+
+def test_an_attempt_that_lasted_for_longer_than_it_should_puts_off_when_nothing_can_arrive(
+    engine: Engine, job: Job
+) -> None:
+    attempt = intended(engine, job, quiet_seconds=1.0)
+    outcome = settlement(attempt, State.IN_DOUBT, maybe_happened=True, delay=0.0, quiet_seconds=QUIET_SECONDS)
+    writer_of(engine).settle([outcome])
+    assert seconds_until_quiet(engine) > QUIET_SECONDS - 10
+
+
+def test_a_worker_that_fell_silent_may_have_sent_until_then_and_its_action_says_how_long_that_takes(
+    engine: Engine, job: Job
+) -> None:
+    intended(engine, job, quiet_seconds=1.0)
+    with engine.connect() as connection:
+        published = (
+            "UPDATE actions SET policy = CAST(policy AS jsonb) || '{\"verify_after\": 60}' WHERE name = 'test.add'"
+        )
+        connection.exec_driver_sql(published.replace("'{", "jsonb '{"))
+    expire_leases(engine)
+    assert take_over(engine) == 1
+    assert seconds_until_quiet(engine) > QUIET_SECONDS - 10
+
+
+def test_an_intent_of_code_that_cannot_look_up_leaves_nothing_to_be_looked_up(engine: Engine, job: Job) -> None:
+    first = intended(engine, job)
+    waits = settlement(first, State.WAITING, waiting_for="retry", delay=0.0)
+    writer_of(engine).settle([waits])
+    intended(engine, job, quiet_seconds=None)
+    expire_leases(engine)
+    assert take_over(engine) == 1
+    assert (job.refresh().state, due(engine), looks(engine, job)) == (State.IN_DOUBT, [], [])
+
+
+def test_a_look_that_is_hours_away_is_the_relay_s_to_ring_for_and_it_does_not_wait_for_anybody(
+    engine: Engine, job: Job
+) -> None:
+    (doubt,) = looks(engine, doubtful(engine, job))
+    rule(engine, ruling(doubt, State.IN_DOUBT, found="unknown", why="nobody can tell", delay=3600.0))
+    assert column(engine, "ring_at = due_at") is True

@@ -107,7 +107,7 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "settle": (statements.SETTLE, {"asked": SETTLED, "worker": "w"}),
     "renew": (statements.RENEW, {"ids": [UUID(JOB)], "fences": [1], "worker": "w", "lease": 30}),
     "take_up": (doubt_statements.TAKE_UP, TAKEN_UP),
-    "rule": (doubt_statements.RULE, {"asked": RULED, "worker": "w", "patience": 5}),
+    "rule": (doubt_statements.RULE, {"asked": RULED, "worker": "w"}),
     "due": (relay.DUE, {"batch": 500}),
     "looked_at": (relay.LOOKED_AT, {"ids": [UUID(JOB)], "seconds": [2.0]}),
     "expire": (relay.EXPIRE, {"batch": 500, "worker": "w"}),

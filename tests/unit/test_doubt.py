@@ -110,6 +110,12 @@ def test_who_cannot_tell_is_asked_later_each_time_up_to_an_hour() -> None:
     assert delays[-1] == LONGEST_PAUSE_SECONDS
 
 
+def test_one_that_is_asked_once_a_day_is_not_asked_each_hour() -> None:
+    declared = spec_of(plain, effect="verifiable", verify=look, verify_every=86_400.0)
+    assert declared.verify is not None
+    assert rule(declared, declared.verify, doubt(), CannotTell(), crash_cap=CAP).delay == 86_400.0
+
+
 @pytest.mark.parametrize("answer", [CannotTell(), DidNotHappen()])
 def test_after_the_last_look_nobody_asks_any_more(answer: Answer) -> None:
     ruling = ruled(answer, doubt(looks_left=0))

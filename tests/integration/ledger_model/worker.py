@@ -128,8 +128,8 @@ class Model(Asked):
         row.state, row.effect, row.attempt = State.RUNNING, intent.effect, row.attempt + 1
         if row.repeatable_until is None and intent.repeat_seconds is not None:
             row.repeatable_until = self.later(intent.repeat_seconds)
-        if intent.quiet_seconds is not None:
-            row.quiet_at = max(row.quiet_at or self.now, self.later(intent.quiet_seconds))
+        seconds = intent.quiet_seconds
+        row.quiet_at = None if seconds is None else max(row.quiet_at or self.now, self.later(seconds))
         row.lease_expires_at = self.later(LEASE_SECONDS)
         row.touched_before = row.touched
         row.touched = row.touched or intent.effect != "pure"
