@@ -215,10 +215,7 @@ def test_a_worker_that_fell_silent_may_have_sent_until_then_and_its_action_says_
 ) -> None:
     intended(engine, job, quiet_seconds=1.0)
     with engine.connect() as connection:
-        published = (
-            "UPDATE actions SET policy = CAST(policy AS jsonb) || '{\"verify_after\": 60}' WHERE name = 'test.add'"
-        )
-        connection.exec_driver_sql(published.replace("'{", "jsonb '{"))
+        connection.execute(text("UPDATE actions SET policy = json_build_object('verify_after', 60)"))
     expire_leases(engine)
     assert take_over(engine) == 1
     assert seconds_until_quiet(engine) > QUIET_SECONDS - 10
