@@ -102,7 +102,10 @@ def test_servers_that_outlive_their_parent_and_keepers_are_ended_by_the_next_sta
     with parent(folder) as process:
         running = running_in(process)
         remember(running)
-        for pid in (process.pid, *keepers_of(running)):
+        keepers = keepers_of(running)
+        for keeper in keepers:  # one that saw its parent die would end its server, if it was given the time
+            os.kill(keeper, signal.SIGSTOP)
+        for pid in (process.pid, *keepers):
             os.kill(pid, signal.SIGKILL)
         process.wait()
         assert lives(running.postgres_pid)
