@@ -74,8 +74,10 @@ def make_hook(name: str, action: Callable[..., Any], function: Any, *, after: An
     Raises:
         InvalidAction: Saying of which action, what is wrong, and what to write instead.
     """
-    if not callable(function):
-        raise InvalidAction(f"{name}: verify={shown(function)} must be a function that looks the effect up")
+    if not inspect.isroutine(function):
+        raise InvalidAction(
+            f"{name}: verify={shown(function)} must be a function that looks the effect up; write it with def"
+        )
     for word, seconds in (("verify_after", after), ("verify_every", every)):
         _check_seconds(name, word, seconds)
     where = f"{name}, verify"

@@ -16,7 +16,7 @@ class JobsFailed(SurefootError):
     """Some jobs of one ring ended without a result."""
 
 
-def as_celery_has_it(settlements: Sequence[Ended], *, rung: int) -> str:
+def as_celery_has_it(ended: Sequence[Ended], *, rung: int) -> str:
     """End the Celery task of a ring that named `rung` jobs.
 
     Returns:
@@ -27,25 +27,25 @@ def as_celery_has_it(settlements: Sequence[Ended], *, rung: int) -> str:
         JobFailed: Where the one job ended without a result.
         JobsFailed: Where several were rung, and one at least did.
     """
-    if not settlements:
+    if not ended:
         return "nothing to do"  # not Celery's Ignore, which takes its tracer fifty times as long
     if rung == 1:
-        return _one(settlements[0])
-    counts = Counter(settlement.becomes for settlement in settlements)
+        return _one(ended[0])
+    counts = Counter(job.becomes for job in ended)
     line = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     if set(counts) <= {State.SUCCEEDED}:
         return line
     if set(counts) <= {State.SUCCEEDED, State.WAITING}:
-        raise Retry(line, when=max(settlement.delay or 0.0 for settlement in settlements))  # type: ignore[arg-type]
+        raise Retry(line, when=max(job.delay or 0.0 for job in ended))  # type: ignore[arg-type]
     raise JobsFailed(line)
 
 
-def _one(settlement: Ended) -> str:
-    if settlement.becomes is State.SUCCEEDED:
-        return f"{settlement.becomes} at attempt {settlement.attempt}"
-    error = settlement.error and {name: settlement.error[name] for name in ("type", "message")}
-    failure = JobFailed(settlement.job_id, settlement.becomes, error)
-    if settlement.becomes is State.WAITING:
-        why, delay = f"waiting for {settlement.waiting_for}", settlement.delay
+def _one(job: Ended) -> str:
+    if job.becomes is State.SUCCEEDED:
+        return f"{job.becomes} at attempt {job.attempt}"
+    error = job.error and {name: job.error[name] for name in ("type", "message")}
+    failure = JobFailed(job.job_id, job.becomes, error)
+    if job.becomes is State.WAITING:
+        why, delay = f"waiting for {job.waiting_for}", job.delay
         raise Retry(why, exc=failure, when=delay)  # type: ignore[arg-type]  # a float is a Real
     raise failure

@@ -118,9 +118,13 @@ class Performance:
 
     def ring(self) -> Ring:
         """Return the ring that wakes a worker for this job again."""
-        job = self.attempt
-        together = self.spec.ring_size
-        return Ring(job.job_id, job.action, job.queue, job.priority, job.traceparent, job.request_id, together)
+        return ring_of(self.attempt, self.spec)
+
+
+def ring_of(job: Attempt, spec: ActionSpec) -> Ring:
+    """Return the ring that wakes a worker for the job of an attempt."""
+    together = spec.ring_size
+    return Ring(job.job_id, job.action, job.queue, job.priority, job.traceparent, job.request_id, together)
 
 
 def begin(attempt: Attempt, spec: ActionSpec, traceparent: str, began: float) -> Performance:

@@ -17,7 +17,6 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from producer.announce import Announcer
 from producer.ledger.states import CLOSED, State
-from producer.ring import Ring
 from producer.trace import child_of
 from tasks import ActionSpec, CannotTell, DidNotHappen, Happened
 from tasks._outcomes import MESSAGE_LIMIT, describe, told
@@ -27,7 +26,7 @@ from worker.doubt_statements import WantedLook
 from worker.log import bound, log
 from worker.loop import all_of
 from worker.perform import Performer
-from worker.performance import context_of
+from worker.performance import context_of, ring_of
 from worker.timer import RingTimer
 from worker.writer import Writer
 
@@ -74,7 +73,7 @@ class Verifier:
         if ruled.becomes in CLOSED or ruled.delay is None:
             self.announcer.announce([ruled.job_id])
         if ruled.rings and ruled.delay is not None:
-            self.timer.ring_in(ruled.delay, _ring(spec, doubt))
+            self.timer.ring_in(ruled.delay, ring_of(doubt.attempt, spec))
         return ruled
 
     async def _look(
@@ -126,11 +125,6 @@ def _checked(spec: ActionSpec, answer: Any, *, asked: int) -> tuple[Answer, dict
 
 def _invalid(spec: ActionSpec, problem: str) -> dict[str, Any]:
     return {"type": "InvalidAnswer", "message": f"{spec.name}, verify: {problem}", "traceback": ""}
-
-
-def _ring(spec: ActionSpec, doubt: Doubt) -> Ring:
-    job = doubt.attempt
-    return Ring(job.job_id, job.action, job.queue, job.priority, job.traceparent, job.request_id, spec.ring_size)
 
 
 def _log(ruling: Ruling) -> None:

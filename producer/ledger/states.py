@@ -68,7 +68,8 @@ LEASED = frozenset({S.CLAIMED, S.RUNNING})
 RINGABLE = frozenset({S.QUEUED, S.WAITING})
 CLOSED = frozenset({S.SUCCEEDED, S.DEGRADED, S.FAILED, S.DEAD, S.CANCELLED, S.REJECTED, S.EXPIRED})
 OPEN = frozenset(S) - CLOSED
-# Where no worker moves it any more by itself: whoever waits for a job is told.
+# Where no worker moves it any more by itself: whoever waits for a job is told. One in doubt may still be looked up, and
+# is not at rest then (`JobRecord.is_at_rest`).
 AT_REST = CLOSED | {S.IN_DOUBT}
 # What on_closed="rerun_if_failed" runs again: ended, and provably or by decision without the effect.
 WITHOUT_RESULT = CLOSED - {S.SUCCEEDED, S.DEGRADED}

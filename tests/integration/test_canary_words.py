@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +97,23 @@ def test_a_worker_that_is_closing_already_is_not_ended_once_more(
         canary.listen(connection.default_channel, is_closing=lambda: True)
         canary._end(1.0)
     assert killed == []
+
+
+STUCK = """
+import signal
+from celery import Celery
+from worker import canary
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as one is that never comes back from what it does
+canary.LAST_SECONDS = 0.1
+app = Celery("canary", broker="redis://127.0.0.1:1/0", set_as_current=False)
+canary.Canary(app, worker="w", every_seconds=1.0, deaf_seconds=1.0, grace=0.1)._end(1.0)
+"""
+
+
+def test_a_deaf_worker_that_does_not_come_to_its_end_is_ended() -> None:
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 1
+    assert re.findall(r"worker\.\w+", done.stdout + done.stderr) == ["worker.deaf", "worker.stuck"]
 
 
 def test_a_worker_that_ends_for_it_has_as_long_as_any_of_its_actions_may_take(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -28,6 +29,13 @@ def many(*references: str) -> Answer:  # noqa: ARG001
     return DidNotHappen()
 
 
+class Finder:
+    """Can be called, and says nothing of its parameters."""
+
+    def __call__(self, reference: str) -> Answer:
+        return Happened(reference)
+
+
 def stranger(iban: str) -> Answer:
     return Happened(iban)
 
@@ -37,6 +45,8 @@ def stranger(iban: str) -> Answer:
     [
         ({}, r"test\.it is verifiable; declare verify="),
         ({"verify": "find"}, "verify='find' must be a function that looks the effect up"),
+        ({"verify": functools.partial(find)}, "must be a function that looks the effect up; write it with def"),
+        ({"verify": Finder()}, "must be a function that looks the effect up; write it with def"),
         ({"verify": find, "verify_after": 0}, "verify_after=0 must be a number of seconds, more than 0"),
         ({"verify": find, "verify_every": float("inf")}, "verify_every=inf must be"),
         ({"verify": find, "verify_every": True}, "verify_every=True must be"),

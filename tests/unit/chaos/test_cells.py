@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from producer.ledger.states import State
+from tests.chaos.deaths import DEATHS
 from tests.chaos.expectations import at_rest, ends
 from tests.chaos.lane import Crew
 from tests.chaos.matrix import CELLS, MUTANTS, Waiting
 from tests.chaos.mutants import _DEFECTS, FOUND
 from tests.chaos.points import POINTS
+from tests.houses import ROOT
 
 BY_NAME = {cell.name: cell for cell in CELLS}
 
@@ -26,6 +28,13 @@ def test_every_point_has_every_death_that_can_happen_there() -> None:
     assert {deaths[point.name] for point in POINTS if point.dies != "asker" and not point.looked_up} == {5 * 5 + 2 * 2}
     assert {deaths[point.name] for point in POINTS if point.dies == "asker"} == {5 * 5 + 2}
     assert {deaths[point.name] for point in POINTS if point.looked_up} == {5}
+
+
+def test_the_readme_counts_the_points_and_the_deaths_as_they_are() -> None:
+    words = dict(enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]))
+    said = " ".join((ROOT / "README.md").read_text().split())
+    assert f"somebody die at each of {len(POINTS)} points of a job's way, in up to {words[len(DEATHS)]} ways" in said
+    assert f"a crash matrix of {len(CELLS)} cells" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_every_defect_has_its_cell() -> None:
