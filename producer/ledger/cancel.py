@@ -8,6 +8,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
+from producer.acting import Actor
+from producer.ledger.acts import act_of, note_act
+from producer.ledger.engine import transaction_on
 from producer.ledger.states import LEASED, State, in_sql, looks_left, may_become
 
 CANCEL = text(f"""
@@ -19,7 +22,8 @@ WITH asked AS (
     AND state IN ({may_become(State.CANCELLED)}, '{State.RUNNING}')
   FOR UPDATE
 ), moved AS (
-  UPDATE jobs j SET state = a.becomes, waiting_for = NULL, cancel_requested_at = clock_timestamp(),
+  UPDATE jobs j SET state = a.becomes, waiting_for = NULL, waiting_on = NULL,
+    cancel_requested_at = clock_timestamp(),
     finished_at = CASE WHEN a.becomes = '{State.CANCELLED}' THEN clock_timestamp() END,
     looks_left = {looks_left("a.becomes")},
     due_at = CASE WHEN a.becomes = '{State.IN_DOUBT}' THEN statement_timestamp() ELSE j.due_at END,
@@ -31,8 +35,13 @@ WITH asked AS (
   INSERT INTO events (job_id, seq, kind, data)
   SELECT id, last_seq, CASE WHEN state = '{State.CANCELLED}' THEN 'cancelled'
                              WHEN state = '{State.IN_DOUBT}' THEN 'in_doubt' ELSE 'cancel_requested' END,
-         json_build_object('reason', CAST(:reason AS text))
+         json_build_object('reason', CAST(:reason AS text), 'who', CAST(:who AS text), 'via', CAST(:via AS text))
   FROM moved
+), withdrawn AS (  -- what people were asked, nobody wants to know any more
+  UPDATE approvals p SET state = 'withdrawn', decided_at = coalesce(p.decided_at, clock_timestamp()),
+    decided_why = 'the job was cancelled'
+  FROM moved m WHERE p.job_id = m.id AND m.state = '{State.CANCELLED}' AND p.consumed_at IS NULL
+    AND p.state IN ('pending', 'approved')
 )
 SELECT state FROM moved
 """)
@@ -45,8 +54,8 @@ SELECT state, cancel_requested_at IS NOT NULL AS asked FROM jobs WHERE id = :id 
 Cancelled = Literal["cancelled", "requested", "in_doubt", "too_late"]
 
 
-def cancel(connection: Connection, tenant: str, job_id: UUID, *, reason: str | None) -> Cancelled:
-    """Cancel a job that nobody owns, or ask the worker that does.
+def cancel(connection: Connection, tenant: str, job_id: UUID, *, reason: str | None, actor: Actor) -> Cancelled:
+    """Cancel a job that nobody owns, or ask the worker that does; who and why is an event of the job, and an act.
 
     Returns:
         ``cancelled``; ``requested`` where a worker owns the job: it stops before the effect if it has not begun
@@ -55,7 +64,11 @@ def cancel(connection: Connection, tenant: str, job_id: UUID, *, reason: str | N
         again gives the same answer, as long as the job stands so.
     """
     asked = {"id": job_id, "tenant": tenant}
-    state = connection.execute(CANCEL, {**asked, "reason": reason}).scalar()
+    said = {**asked, "reason": reason, "who": actor.who, "via": actor.via}
+    with transaction_on(connection):
+        state = connection.execute(CANCEL, said).scalar()
+        if state is not None:
+            note_act(connection, act_of(actor, tenant, "cancel", job_id, reason=reason))
     if state is None:
         standing = connection.execute(STANDING, asked).one_or_none()
         if standing is None or not standing.asked or standing.state not in (*LEASED, State.CANCELLED, State.IN_DOUBT):

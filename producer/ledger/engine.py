@@ -6,11 +6,12 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from producer.errors import LedgerUnavailable
@@ -26,6 +27,7 @@ READ_ONLY = "25006"  # a standby, or a primary that is one by now
 COLLISIONS = ("40P01", "40001")  # deadlock, serialisation failure: the transaction is gone, and another may pass
 
 T = TypeVar("T")
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ"]
 
 
 def open_engine(url: str, *, connections: int, name: str) -> Engine:
@@ -82,16 +84,23 @@ def _dispose_after_fork(engine: Engine) -> None:
     os.register_at_fork(after_in_child=forget)
 
 
-def in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+def in_transaction(engine: Engine, work: Callable[[Connection], T], *, isolation: Isolation = "READ COMMITTED") -> T:
     """Do `work` in one transaction, committed when it returns."""
-    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
+    with engine.connect() as connection, transaction_on(connection, isolation=isolation):
         return work(connection)
 
 
 @contextmanager
-def transaction_on(connection: Connection) -> Iterator[None]:
-    """Make one transaction of a block, on a connection in autocommit; taken back where the block raises."""
-    connection.exec_driver_sql("BEGIN")
+def transaction_on(connection: Connection, *, isolation: Isolation = "READ COMMITTED") -> Iterator[None]:
+    """Make one transaction of a block, on a connection in autocommit; taken back where the block raises.
+
+    Within such a block, another is part of it. It begins by a statement, as which a connection that had died while idle
+    shows in SQLAlchemy's words: what the driver has for that says so in its own, and leaves the connection in the pool.
+    """
+    if _has_begun(connection):
+        yield
+        return
+    connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {isolation}")
     try:
         yield
     except BaseException:
@@ -99,6 +108,16 @@ def transaction_on(connection: Connection) -> Iterator[None]:
             connection.exec_driver_sql("ROLLBACK")
         raise
     connection.exec_driver_sql("COMMIT")
+
+
+def in_a_transaction(connection: Connection) -> bool:
+    """Whether what is done on a connection, ours or a caller's, is taken back with its transaction."""
+    return not getattr(connection.connection.dbapi_connection, "autocommit", False) or _has_begun(connection)
+
+
+def _has_begun(connection: Connection) -> bool:
+    info = getattr(connection.connection.dbapi_connection, "info", None)  # a caller's driver may have none
+    return info is not None and info.transaction_status != TRANSACTION_STATUS_IDLE
 
 
 def retrying(work: Callable[[], T]) -> T:
@@ -119,8 +138,10 @@ def retrying(work: Callable[[], T]) -> T:
             if getattr(error.orig, "pgcode", None) != READ_ONLY:
                 raise
             raise LedgerUnavailable(f"Postgres takes no writes: {error.orig}".strip()) from error
-        except (OperationalError, InterfaceError) as error:
+        except DBAPIError as error:
             gone = is_disconnect(error)
+            if not gone and not isinstance(error, (OperationalError, InterfaceError)):
+                raise
             if tried == TRIES or not (gone or getattr(error.orig, "pgcode", None) in COLLISIONS):
                 problem = "cannot be reached" if gone else "did not do it in time"
                 raise LedgerUnavailable(f"Postgres {problem}: {error.orig}".strip()) from error
@@ -129,4 +150,10 @@ def retrying(work: Callable[[], T]) -> T:
 
 def is_disconnect(error: DBAPIError) -> bool:
     """Whether the connection is gone, so that nothing is known of what it was doing."""
-    return error.connection_invalidated or "could not connect" in str(error.orig) or error.orig.pgcode is None  # type: ignore[union-attr]
+    if error.connection_invalidated:
+        return True
+    # What libpq says without a code is of the connection; the driver has its base class for it where the socket looks
+    # open still. Its other classes without one are of what it was given.
+    without_code = getattr(error.orig, "pgcode", None) is None
+    said_by_libpq = isinstance(error, (OperationalError, InterfaceError)) or type(error) is DatabaseError
+    return (said_by_libpq and without_code) or "could not connect" in str(error.orig)

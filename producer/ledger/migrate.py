@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 
 from producer.ledger.engine import in_transaction
+from producer.ledger.revision import is_newer
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 HEAD = "head"
@@ -23,6 +24,9 @@ MIGRATION_LOCK = 0x5EEF007
 
 def migrate(engine: Engine, revision: str = HEAD) -> None:
     """Move the schema up or down to `revision`, in one transaction: it lands whole or not at all.
+
+    A schema that newer code has made is left as it is on the way to ``head``: that code's migrations only add what this
+    one does not mind, and a deploy that goes back runs this, too.
 
     Args:
         engine: The database to change.
@@ -43,6 +47,8 @@ def _move(connection: Connection, revision: str) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS))
     current = MigrationContext.configure(connection).get_current_revision()
+    if revision == HEAD and is_newer(current):
+        return
     if _is_older(revision, current):
         command.downgrade(config, revision)
     else:

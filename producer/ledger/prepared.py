@@ -83,12 +83,63 @@ class Prepared:
             connection.info[self.name] = False
             return self.run_plain(connection, parameters, ahead=ahead)
 
+    def run_after(
+        self,
+        connection: Connection,
+        parameters: Mapping[str, Any],
+        before: Sequence[tuple[Prepared, Mapping[str, Any]]],
+    ) -> Sequence[Any]:
+        """Execute the statement after others, in one message and one transaction; return its own rows.
+
+        Each of them sees what those before it have written, and all of it is taken back where one fails.
+
+        Args:
+            connection: Our own, in autocommit.
+            parameters: By name.
+            before: The others in their order, each with its parameters.
+
+        Raises:
+            DBAPIError: SQLAlchemy's, as it would raise itself.
+        """
+        steps = [*before, (self, parameters)]
+        plain = any(connection.info.get(step.name) is False for step, _ in steps)
+        try:
+            return self._fetch_all(connection, steps, plain=plain)
+        except DBAPIError as error:
+            if plain or getattr(error.orig, "pgcode", None) not in NOT_OURS:
+                raise
+            connection.info.update(dict.fromkeys((step.name for step, _ in steps), False))
+            return self._fetch_all(connection, steps, plain=True)
+
+    def _fetch_all(
+        self, connection: Connection, steps: Sequence[tuple[Prepared, Mapping[str, Any]]], *, plain: bool
+    ) -> Sequence[Any]:
+        if not plain:
+            for step, _ in steps:
+                step.prepare(connection)
+        anew = PLAN_ANEW if plain and connection.info.get(PLANS_ONCE) else ""
+        driver: Any = connection.connection
+        with driver.cursor() as cursor:  # which only writes the parameters out
+            texts = [cursor.mogrify(*step.written(given, plain=plain)).decode() for step, given in steps]
+        return self._fetch(connection, anew + ";".join(texts), None)
+
+    def written(self, parameters: Mapping[str, Any], *, plain: bool) -> tuple[str, Any]:
+        """Return what is sent to execute the statement, prepared or `plain`, and its parameters as that has them."""
+        if plain:
+            return self._plain, dict(parameters)
+        return self._execute, [parameters[name] for name in self.order]
+
     def run_plain(self, connection: Connection, parameters: Mapping[str, Any], *, ahead: str = "") -> Sequence[Any]:
         """Execute the statement without preparing it: in a caller's transaction, or for so many rows that it pays."""
         anew = PLAN_ANEW if connection.info.get(PLANS_ONCE) else ""
         return connection.exec_driver_sql(ahead + anew + self._plain, dict(parameters)).all()
 
-    def _fetch(self, connection: Connection, statement: str, values: Sequence[Any]) -> Sequence[Any]:
+    def execute_plain(self, connection: Connection, parameters: Mapping[str, Any]) -> None:
+        """Execute the statement, which returns no rows, in a caller's transaction."""
+        anew = PLAN_ANEW if connection.info.get(PLANS_ONCE) else ""
+        connection.exec_driver_sql(anew + self._plain, dict(parameters))
+
+    def _fetch(self, connection: Connection, statement: str, values: Sequence[Any] | None) -> Sequence[Any]:
         # By the driver itself: there is nothing to compile, and SQLAlchemy's way to a row is a third of what a
         # producer spends on accepting a job.
         driver: Any = connection.connection  # its stubs know no cursor that closes itself

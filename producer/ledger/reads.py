@@ -15,12 +15,15 @@ from sqlalchemy.engine import Connection
 from producer.ledger.prepared import Prepared
 from producer.ledger.states import AT_REST, State
 
-JOB_COLUMNS = """
-  j.id, j.tenant, j.action, j.idempotency_key, j.key_derived, j.rerun, j.replays, j.state, j.waiting_for, j.queue,
-  j.priority, j.traceparent, j.accepted_at, j.due_at, j.deadline_at, j.attempt, j.crashes, j.fence, j.effect,
+JOB_COLUMNS = f"""
+  j.id, j.tenant, j.action, j.idempotency_key, j.key_derived, j.rerun, j.replays, j.state, j.waiting_for, j.waiting_on,
+  j.queue, j.priority, j.traceparent, j.accepted_at, j.due_at, j.deadline_at, j.attempt, j.crashes, j.fence, j.effect,
   j.lease_owner, j.lease_expires_at, j.cancel_requested_at, j.finished_at, j.looks_left,
   j.conversation_id,
-  d.request_id, d.parent_job_id, d.agent_id, d.user_id, d.input, d.reasoning, d.params, d.result, d.error, d.latency_ms,
+  j.degraded_by, j.repairs,
+  d.request_id, d.parent_job_id, d.agent_id, d.user_id, d.input, d.reasoning, d.params,
+  CASE WHEN j.state <> '{State.DEGRADED}' THEN d.result END AS result,
+  CASE WHEN j.state = '{State.DEGRADED}' THEN d.result END AS fallback, d.error, d.latency_ms,
   d.tokens_in, d.tokens_out, d.cost_usd, clock_timestamp() - j.accepted_at AS age
 """
 JOBS = f"SELECT {JOB_COLUMNS} FROM jobs j JOIN decisions d ON d.job_id = j.id"
@@ -30,10 +33,15 @@ JOB_BY_ID = Prepared("job_by_id", f"{JOBS} WHERE j.id = :id AND j.tenant = :tena
 JOB_BY_KEY = text(f"""
 {JOBS} WHERE j.tenant = :tenant AND j.action = :action AND j.idempotency_key = :key ORDER BY j.rerun DESC LIMIT 1
 """)
-JOBS_NEWEST_FIRST = text(f"""
-{JOBS} WHERE j.tenant = :tenant AND (CAST(:state AS text) IS NULL OR j.state = :state)
-  AND (CAST(:action AS text) IS NULL OR j.action = :action) ORDER BY j.id DESC LIMIT :limit
+# A state is a constant in it: partial indexes match constants only, and the rare ones among millions are found by them.
+JOBS_NEWEST_FIRST = {
+    state: text(f"""
+{JOBS} WHERE j.tenant = :tenant AND {"true" if state is None else f"j.state = '{state}'"}
+  AND (CAST(:action AS text) IS NULL OR j.action = :action)
+  AND j.id < coalesce(CAST(:before AS uuid), 'ffffffff-ffff-ffff-ffff-ffffffffffff') ORDER BY j.id DESC LIMIT :limit
 """)
+    for state in (None, *State)
+}
 JOBS_OF_REQUEST = text(f"""
 {JOBS} WHERE d.request_id = :request_id AND j.tenant = :tenant ORDER BY d.decided_at, j.id
 """)
@@ -42,10 +50,9 @@ STATES_OF = Prepared(
     "states_of",
     f"""
 SELECT id, CASE WHEN looks_left > 0 THEN '{State.WAITING}' ELSE state END AS state
-FROM jobs WHERE id = ANY(:ids) AND tenant = :tenant
+FROM jobs WHERE id = ANY(:ids)
 """,
     ids="uuid[]",
-    tenant="text",
 )
 COUNTS = text("SELECT state, count(*) AS jobs FROM jobs WHERE tenant = :tenant GROUP BY state")
 EVENTS_OF = text("SELECT seq, at, kind, attempt, fence, worker, data FROM events WHERE job_id = :id ORDER BY seq")
@@ -62,11 +69,19 @@ class JobRecord:
     Attributes:
         attempt: Attempts spent; a hold spends none.
         waiting_for: ``retry`` | ``breaker`` | ``rate`` | ``concurrency`` | ``conversation`` (another turn is first) |
-            ``budget`` | ``worker`` (its last one vanished, or stopped); None unless the state is ``waiting``.
+            ``budget`` | ``worker`` (its last one vanished, or stopped) | ``repair`` (of a model's answer) |
+            ``retries`` (the fleet has used up those that a dependency may get) | ``policy`` (one could not be
+            asked); None unless the state is ``waiting``.
+        waiting_on: Of which dependency, where it waits for one's breaker, or for one that asked for patience.
         looks_left: How often its action will still be asked what became of it; None unless the state is ``in_doubt``
             and the action can tell.
         conversation_id: Of which it is a turn; None where it is none.
+        degraded_by: The rule by which it had no result, where the state is ``degraded`` or was; a true result may have
+            come since. None where no fallback ever stood in.
+        repairs: Attempts that were to repair a model's answer; none of them is spent.
         parent_job_id: The job whose action asked for this one; None where a producer did.
+        result: What the action returned; None where it has not, and where its fallback stands in.
+        fallback: What stands in for the result, where the state is ``degraded``.
         error: ``{"type", "message", "traceback"}`` of the last attempt that failed.
         latency_ms: From the last attempt's intent to its outcome, in milliseconds.
         cost_usd: Sum over the attempts; None where no price is known, which is not zero.
@@ -82,6 +97,7 @@ class JobRecord:
     replays: int
     state: State
     waiting_for: str | None
+    waiting_on: str | None
     queue: str
     priority: int
     traceparent: str
@@ -98,6 +114,8 @@ class JobRecord:
     finished_at: datetime | None
     looks_left: int | None
     conversation_id: str | None
+    degraded_by: str | None
+    repairs: int
     request_id: str
     parent_job_id: UUID | None
     agent_id: str | None
@@ -106,6 +124,7 @@ class JobRecord:
     reasoning: str | None
     params: dict[str, Any]
     result: Any
+    fallback: Any
     error: dict[str, Any] | None
     latency_ms: Decimal | None
     tokens_in: int | None
@@ -161,11 +180,11 @@ def job_by_key(connection: Connection, tenant: str, action: str, key: str) -> Jo
 
 
 def jobs_newest_first(
-    connection: Connection, tenant: str, *, state: State | None, action: str | None, limit: int
+    connection: Connection, tenant: str, *, state: State | None, action: str | None, limit: int, before: UUID | None
 ) -> list[JobRecord]:
-    """Read at most `limit` jobs, the newest first."""
-    asked = {"tenant": tenant, "state": state, "action": action, "limit": limit}
-    return [_job(row) for row in connection.execute(JOBS_NEWEST_FIRST, asked)]
+    """Read at most `limit` jobs, the newest first; with `before`, those accepted before that one."""
+    asked = {"tenant": tenant, "action": action, "limit": limit, "before": before}
+    return [_job(row) for row in connection.execute(JOBS_NEWEST_FIRST[state], asked)]
 
 
 def jobs_of_request(connection: Connection, tenant: str, request_id: str) -> list[JobRecord]:
@@ -173,12 +192,14 @@ def jobs_of_request(connection: Connection, tenant: str, request_id: str) -> lis
     return [_job(r) for r in connection.execute(JOBS_OF_REQUEST, {"tenant": tenant, "request_id": request_id})]
 
 
-def states_of(connection: Connection, tenant: str, job_ids: Sequence[UUID]) -> dict[UUID, State]:
-    """Read only where these jobs stand; what is asked again and again for those who wait. Others are left out.
+def states_of(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, State]:
+    """Read only where these jobs stand; what is asked again and again for those who wait. Those not there are left out.
+
+    Whosever they are: who waits has read his job before, and reads it again.
 
     A job in doubt whose effect will be looked up stands as ``waiting``.
     """
-    found = STATES_OF.run(connection, {"ids": list(job_ids), "tenant": tenant})
+    found = STATES_OF.run(connection, {"ids": list(job_ids)})
     return {row.id: State(row.state) for row in found}
 
 

@@ -8,8 +8,11 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from producer.ledger.engine import WAKE_CHANNEL
+from producer.acting import Actor
+from producer.ledger.acts import act_of, note_act
+from producer.ledger.engine import WAKE_CHANNEL, transaction_on
 from producer.ledger.states import CLOSED, State, in_sql
+from producer.ledger.superseding import supersede
 
 Verdict = Literal["happened", "retry", "abandon"]
 
@@ -38,9 +41,10 @@ WITH moved AS (
   FROM moved m WHERE d.job_id = m.id
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, fence, data)
-  SELECT id, last_seq, 'resolved', fence, json_build_object(
+  SELECT id, last_seq, 'resolved', fence, json_strip_nulls(json_build_object(
     'verdict', CAST(:verdict AS text), 'to', CAST(:becomes AS text), 'reason', CAST(:reason AS text),
-    'by', CAST(:who AS text))
+    'who', CAST(:who AS text), 'via', CAST(:via AS text),
+    'result_sha256', encode(sha256(convert_to(CAST(:result AS text), 'UTF8')), 'hex')))
   FROM moved
 )
 SELECT id, CASE WHEN :again THEN pg_notify(:channel, '') END FROM moved
@@ -55,9 +59,9 @@ def resolve(
     *,
     result: str | None,
     reason: str,
-    who: str,
+    actor: Actor,
 ) -> bool:
-    """Resolve a job in doubt, with its decision's outcome and its event, in one statement.
+    """Resolve a job in doubt, with its decision's outcome and its event, in one transaction.
 
     Args:
         connection: In autocommit.
@@ -66,8 +70,8 @@ def resolve(
         verdict: ``happened``: it succeeded with `result`. ``retry``: its effect did not happen, and it is due now.
             ``abandon``: nobody will find out any more, and it is ``dead``.
         result: JSON text, for ``happened``.
-        reason: Kept in the job's history, as is `who`.
-        who: Who says so.
+        reason: Kept in the job's history, as is who says so.
+        actor: Who says so.
 
     Returns:
         Whether it was in doubt; where not, nothing was written.
@@ -81,7 +85,14 @@ def resolve(
         "happened": verdict == "happened",
         "result": result,
         "reason": reason,
-        "who": who,
+        "who": actor.who,
+        "via": actor.via,
         "channel": WAKE_CHANNEL,
     }
-    return connection.execute(RESOLVE, asked).one_or_none() is not None
+    with transaction_on(connection):
+        resolved = connection.execute(RESOLVE, asked).one_or_none() is not None
+        if resolved and verdict == "happened":
+            supersede(connection, [job_id], worker=None)
+        if resolved:
+            note_act(connection, act_of(actor, tenant, "resolve", job_id, reason=reason, verdict=verdict))
+    return resolved

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine, text
 
 # The newest migration's; a test compares the two.
-REVISION = "0005"
+REVISION = "0013"
 
 TABLE = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 CURRENT = text("SELECT version_num FROM alembic_version")
@@ -15,3 +15,8 @@ def revision_of(engine: Engine) -> str | None:
     """Return the database's revision; None where it was never migrated."""
     with engine.connect() as connection:
         return connection.execute(CURRENT).scalar() if connection.execute(TABLE).scalar() else None
+
+
+def is_newer(revision: str | None) -> bool:
+    """Whether newer code than this made a schema of that revision."""
+    return revision is not None and revision > REVISION

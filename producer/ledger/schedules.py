@@ -207,10 +207,12 @@ def pause(connection: Connection, tenant: str, name: str) -> bool:
     return connection.execute(PAUSE, {"tenant": tenant, "name": name}).rowcount == 1
 
 
-def resume(connection: Connection, tenant: str, name: str, *, next_tick: datetime) -> None:
-    """Have a schedule that is paused go on at `next_tick`."""
-    connection.execute(RESUME, {"tenant": tenant, "name": name, "next_tick": next_tick})
+def resume(connection: Connection, tenant: str, name: str, *, next_tick: datetime) -> bool:
+    """Have a schedule that is paused go on at `next_tick`; return whether there is one."""
+    asked = {"tenant": tenant, "name": name, "next_tick": next_tick}
+    resumed = connection.execute(RESUME, asked).rowcount == 1
     connection.execute(WAKE, {"channel": WAKE_CHANNEL})
+    return resumed
 
 
 def remove(connection: Connection, tenant: str, name: str) -> bool:

@@ -8,17 +8,16 @@ digest was taken of can be read back.
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     DDL,
     JSON,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Numeric,
     SmallInteger,
     Table,
@@ -30,19 +29,12 @@ from sqlalchemy import (
 )
 from sqlalchemy import BigInteger as Bigint
 
+from producer.ledger import approval_tables, audit_tables, budget_tables, policy_tables
+from producer.ledger.metadata import NOW, Timestamp, metadata
 from producer.ledger.states import LEASED, OPEN, RINGABLE, State, in_sql
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "fk": "%(table_name)s_%(column_0_name)s_fkey",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-    }
-)
-
-NOW = text("clock_timestamp()")  # the database's clock is the only one that decides anything
-Timestamp = DateTime(timezone=True)
+# Whoever imports this has every table in `metadata`.
+__all__ = ["approval_tables", "audit_tables", "budget_tables", "metadata", "policy_tables"]
 
 jobs = Table(
     "jobs",
@@ -81,6 +73,10 @@ jobs = Table(
     Column("quiet_at", Timestamp),
     Column("looks_left", SmallInteger),  # at a job in doubt; NULL where nothing looks
     Column("absent_at", Timestamp),  # when a look first found that it had not happened, after quiet_at
+    # Of which dependency, where it waits for one's breaker, or for one that asked for patience; NULL unless it waits.
+    Column("waiting_on", Text),
+    Column("degraded_by", Text),  # the rule; it stays where a true result has come since
+    Column("repairs", SmallInteger, nullable=False, server_default="0"),
     UniqueConstraint("tenant", "action", "idempotency_key", "rerun"),
     CheckConstraint(f"state IN ({in_sql(State)})", name="state"),
     CheckConstraint(f"(state IN ({in_sql(LEASED)})) = (lease_expires_at IS NOT NULL)", name="lease"),
@@ -104,13 +100,17 @@ jobs = Table(
         "id",
         postgresql_where=text(f"conversation_id IS NOT NULL AND state IN ({in_sql(OPEN)})"),
     ),
+    Index("jobs_to_release", "waiting_on", "id", postgresql_where=text("waiting_for = 'breaker'")),
+    Index("jobs_to_fund", "waiting_on", "id", postgresql_where=text("waiting_for = 'budget'")),
     Index("jobs_to_look_up", "ring_at", postgresql_where=text("looks_left > 0")),
+    # What ended badly since a moment, for the alerts.
+    Index("jobs_to_tell", "finished_at", postgresql_where=text("state IN ('dead', 'degraded', 'failed')")),
     # What a person looks for and what is rare; the rest is found newest first by the primary key.
     Index(
         "jobs_to_look_at",
         "state",
         "id",
-        postgresql_where=text("state IN ('awaiting_approval', 'dead', 'failed', 'in_doubt')"),
+        postgresql_where=text("state IN ('awaiting_approval', 'dead', 'degraded', 'failed', 'in_doubt')"),
     ),
 )
 
@@ -132,6 +132,7 @@ decisions = Table(
     Column("tokens_in", Bigint),
     Column("tokens_out", Bigint),
     Column("cost_usd", Numeric(18, 9)),
+    Column("repair", JSON),  # what was wrong with the last answer, and the answer, for the attempt that repairs it
     Column("parent_job_id", Uuid),  # no foreign key: a job may outlive the one that asked for it
     Index("decisions_by_request", "request_id", "decided_at"),
 )
@@ -149,6 +150,7 @@ events = Table(
     Column("fence", Bigint),
     Column("worker", Text),
     Column("data", JSON),
+    Index("events_by_time", "at"),  # what was added since the last seal
 )
 
 conversations = Table(
@@ -191,6 +193,24 @@ actions = Table(
     Column("published_at", Timestamp, nullable=False, server_default=NOW),
 )
 
+# Whatever a breaker went through, once each, in the words of producer.breaker_words.Transition.
+breaker_events = Table(
+    "breaker_events",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("epoch", Bigint, primary_key=True, autoincrement=False),
+    Column("at", Timestamp, nullable=False),  # by Redis's clock
+    Column("was", Text, nullable=False),
+    Column("becomes", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("job_id", Uuid),  # no foreign key: a job may be pruned
+    Column("until", Timestamp),
+    CheckConstraint("was IN ('closed', 'open', 'half-open')", name="was"),
+    CheckConstraint("becomes IN ('closed', 'open', 'half-open')", name="becomes"),
+    Index("breaker_events_by_time", "at"),
+)
+
 schedules = Table(
     "schedules",
     metadata,
@@ -229,6 +249,25 @@ schedules = Table(
     Index("schedules_to_tick", "next_tick", postgresql_where=text("paused_at IS NULL")),
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("rate_per_second", Numeric(12, 3), nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("created_at", Timestamp, nullable=False, server_default=NOW),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", Timestamp),
+    Column("revoked_at", Timestamp),
+    Column("revoked_by", Text),
+    CheckConstraint("octet_length(secret_hash) = 32", name="secret_hash"),
+    Index("api_keys_of_tenant", "tenant", "created_at"),
+)
+
+# Nothing is changed but by erasing: what an event says may go, and its digest stays in its place.
 APPEND_ONLY = (
     """
     CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -237,9 +276,29 @@ APPEND_ONLY = (
     END $$
     """,
     """
-    CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events
+    CREATE TRIGGER events_append_only BEFORE DELETE OR TRUNCATE ON events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
     """,
+    """
+    CREATE FUNCTION refuse_all_but_erasing() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF ROW(new.job_id, new.seq, new.at, new.kind, new.attempt, new.fence, new.worker)
+           IS NOT DISTINCT FROM ROW(old.job_id, old.seq, old.at, old.kind, old.attempt, old.fence, old.worker)
+         AND CAST(new.data AS text)
+           = '{"erased":"' || encode(sha256(convert_to(CAST(old.data AS text), 'UTF8')), 'hex') || '"}' THEN
+        RETURN new;
+      END IF;
+      RAISE EXCEPTION 'events are only ever added' USING ERRCODE = 'insufficient_privilege';
+    END $$
+    """,
+    """
+    CREATE TRIGGER events_unchanged BEFORE UPDATE ON events
+    FOR EACH ROW EXECUTE FUNCTION refuse_all_but_erasing()
+    """,
 )
-for statement in APPEND_ONLY:
-    event.listen(events, "after_create", DDL(statement))  # type: ignore[no-untyped-call]  # SQLAlchemy's own gap
+UNCHANGED = """
+    CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+    """
+for statement in (*APPEND_ONLY, *(UNCHANGED.format(table=table) for table in ("breaker_events", "acts", "seals"))):
+    event.listen(metadata, "after_create", DDL(statement))  # type: ignore[no-untyped-call]  # SQLAlchemy's own gap
