@@ -13,39 +13,73 @@ if TYPE_CHECKING:
     from producer.conversation import Conversation, Message
     from producer.envelope import Request
     from producer.errors import (
+        AccessRefused,
+        ApiUnavailable,
+        ApprovalClosed,
+        ApprovalMismatch,
+        ApprovalNotFound,
+        ApproverRefused,
+        BreakerNotFound,
+        BreakersUnavailable,
+        BudgetNotFound,
         ConversationNotFound,
         IdempotencyConflict,
+        InvalidBudget,
         InvalidRequest,
         InvalidSchedule,
+        JobDegraded,
         JobFailed,
+        JobNotDead,
         JobNotFound,
         JobNotInDoubt,
+        JobNotUndoable,
         JobUnfinished,
         LedgerUnavailable,
+        PolicyNotFound,
         RequestRefused,
         ScheduleExists,
         ScheduleNotFound,
         SettingsError,
         SurefootError,
+        TokenRefused,
         UnknownAction,
     )
+    from producer.http import HttpProducer
     from producer.job import Job
+    from producer.ledger.approvals import Approval, ApprovalState, Vote
     from producer.ledger.states import State
     from producer.settings import Settings
 
 __all__ = [
+    "AccessRefused",
+    "ApiUnavailable",
+    "Approval",
+    "ApprovalClosed",
+    "ApprovalMismatch",
+    "ApprovalNotFound",
+    "ApprovalState",
+    "ApproverRefused",
+    "BreakerNotFound",
+    "BreakersUnavailable",
+    "BudgetNotFound",
     "Conversation",
     "ConversationNotFound",
+    "HttpProducer",
     "IdempotencyConflict",
+    "InvalidBudget",
     "InvalidRequest",
     "InvalidSchedule",
     "Job",
+    "JobDegraded",
     "JobFailed",
+    "JobNotDead",
     "JobNotFound",
     "JobNotInDoubt",
+    "JobNotUndoable",
     "JobUnfinished",
     "LedgerUnavailable",
     "Message",
+    "PolicyNotFound",
     "Producer",
     "Request",
     "RequestRefused",
@@ -55,17 +89,23 @@ __all__ = [
     "SettingsError",
     "State",
     "SurefootError",
+    "TokenRefused",
     "UnknownAction",
+    "Vote",
 ]
 
 _HOMES = {
+    "Approval": "producer.ledger.approvals",
+    "ApprovalState": "producer.ledger.approvals",
     "Conversation": "producer.conversation",
+    "HttpProducer": "producer.http",
     "Job": "producer.job",
     "Message": "producer.conversation",
     "Producer": "producer.client",
     "Request": "producer.envelope",
     "Settings": "producer.settings",
     "State": "producer.ledger.states",
+    "Vote": "producer.ledger.approvals",
 }
 
 

@@ -12,16 +12,16 @@ import weakref
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from producer.broker import bounded_redis, is_redis, load_redis, redis_client
 from producer.standby import IDLE_SECONDS, Standby
 
 if TYPE_CHECKING:
     import redis
 
 CHANNEL_PREFIX = "surefoot:job:"
-TIMEOUT_SECONDS = 0.25
 # After a failure nothing is sent for so long: a dead Redis should not be asked again for every job.
 QUIET_SECONDS = 5.0
 # As many as one command publishes in a millisecond: Redis does nothing else meanwhile.
@@ -111,32 +111,8 @@ def _send_what_gathered() -> None:
 atexit.register(_send_what_gathered)
 
 
-def is_redis(url: str) -> bool:
-    """Whether the broker at `url` can be spoken to as Redis, and not only through kombu."""
-    return url.startswith(("redis://", "rediss://"))
-
-
-def load_redis() -> None:
-    """Import what speaks to Redis: late, since it takes a while and a producer that only looks does without."""
-    import redis  # noqa: F401, PLC0415  see above
-
-
-def bounded_redis() -> dict[str, Any]:
-    """Return redis-py's options under which no command can hang: its own default retries for eight seconds."""
-    from redis.backoff import NoBackoff  # noqa: PLC0415  see load_redis
-    from redis.retry import Retry  # noqa: PLC0415  as above
-
-    return {
-        "socket_timeout": TIMEOUT_SECONDS,
-        "socket_connect_timeout": TIMEOUT_SECONDS,
-        "retry": Retry(NoBackoff(), 0),
-    }
-
-
 def _client(url: str) -> redis.Redis:
-    import redis  # noqa: PLC0415  see load_redis
-
-    return redis.Redis.from_url(url, **bounded_redis())
+    return redis_client(url, **bounded_redis())
 
 
 def _log_unannounced(error: Exception, dropped: int) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
@@ -17,16 +18,23 @@ from producer.catalogue import Actions
 from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request
 from producer.errors import InvalidRequest, RequestRefused, UnknownAction
 from producer.job import Job
-from producer.jobs import Jobs
+from producer.jobs import Jobs, checked_act
 from producer.ledger.accept import Answer, accept, note_replays, refuse_conflicts
-from producer.ledger.engine import WAKE_CHANNEL, in_transaction, retrying
+from producer.ledger.engine import WAKE_CHANNEL, in_a_transaction, in_transaction, retrying
 from producer.ledger.single import SingleAccepts
 from producer.ring import Bell, Ring
 from producer.sealing import seal_by
 from producer.settings import Settings
+from producer.spans import asking, tracer
 from producer.waiting import LOOK_SECONDS
 
 if TYPE_CHECKING:
+    from producer.approvals import Approvals
+    from producer.breakers import Breakers
+    from producer.budgets import Budgets
+    from producer.keys import Keys
+    from producer.policies import Policies
+    from producer.roles import Roles
     from producer.schedules import Schedules
 
 BATCH_LIMIT = 10_000
@@ -138,6 +146,18 @@ class Producer(Jobs):
             InvalidRequest: For the first request that cannot be accepted, with its ``index``; nothing was written.
             IdempotencyConflict: With every conflict of the batch; nothing was written.
         """
+        if (exporting := tracer()) is None:
+            return self._enqueue(requests, connection, conflicts)
+        asked = [request if isinstance(request, Request) else _request_of(request) for request in requests]
+        with asking(exporting, asked) as traced:
+            return self._enqueue(traced, connection, conflicts)
+
+    def _enqueue(
+        self,
+        requests: Iterable[Request | Mapping[str, Any]],
+        connection: Connection | Session | None,
+        conflicts: Literal["raise", "return"],
+    ) -> list[Job]:
         envelopes = [self._seal(request, index) for index, request in enumerate(requests)]
         if len(envelopes) > BATCH_LIMIT:
             raise InvalidRequest("requests", f"are {len(envelopes):,}; the limit of a batch is {BATCH_LIMIT:,}")
@@ -149,6 +169,37 @@ class Producer(Jobs):
         self._bell.ring(self._rings(envelopes, answers))
         self._note_replays(answers)
         return self._handles(answers)
+
+    def undo(self, job_id: UUID | str, *, reason: str, who: str | None = None) -> Job:
+        """Have what a job did taken back, by the action that its own declares with ``undo=``.
+
+        That is a job like any other: policies, approvals and budgets are asked, it is tried again, and may fail. It is
+        asked for by who wants it, follows the first in its chain, and is the only one: asking again returns it, unless
+        it came to nothing.
+
+        Args:
+            job_id: The job that is to be undone.
+            reason: Why; kept in the history of both.
+            who: Who wants it; by default the user that this process runs as.
+
+        Returns:
+            A handle to the job that undoes.
+
+        Raises:
+            InvalidRequest: If the reason is missing, or the undoing action does not take what the job left.
+            JobNotUndoable: If it has not succeeded, was erased, or its action declares no way.
+            UnknownAction: If no worker has published the undoing action.
+            JobNotFound: If this tenant has no such job.
+            LedgerUnavailable: If Postgres is away. Asking again is safe.
+        """
+        from producer.undoing import accept_undo, seal_undo  # noqa: PLC0415  for this alone
+
+        actor = checked_act(reason, who)
+        record = self.job(job_id).record
+        envelope = seal_undo(self.actions(), record, actor, reason, queue=self.settings.queue)
+        answer = self._read(lambda c: accept_undo(c, envelope, record.id, actor, reason))
+        self._bell.ring(self._rings([envelope], [answer]))
+        return self._handles([answer])[0]
 
     def flush(self, seconds: float | None = None) -> bool:
         """Wait until what was accepted so far has been rung, or left to the relay; return whether that is so.
@@ -169,11 +220,53 @@ class Producer(Jobs):
         super().close()
 
     @cached_property
+    def breakers(self) -> Breakers:
+        """The whole fleet's breakers: ``list``, ``get``, ``history``, and ``force`` for operators."""
+        from producer.breakers import Breakers  # noqa: PLC0415  Redis's scripts, for this alone
+
+        return Breakers(self.settings, self._catalogue, self._read)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """The budgets: calling it lists how shares stand; ``list``, ``get``, ``add``, ``set``, ``reset`` and more."""
+        from producer.budgets import Budgets  # noqa: PLC0415  for operators and consoles alone
+
+        return Budgets(self.settings, self._read)
+
+    @cached_property
     def schedules(self) -> Schedules:
         """This tenant's schedules: ``add``, ``list``, ``get``, ``pause``, ``resume``, ``remove``, ``next_ticks``."""
         from producer.schedules import Schedules  # noqa: PLC0415  time zones and cron, for this alone
 
         return Schedules(self.settings, self._catalogue, self._read)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """This tenant's keys for the HTTP API: ``create``, ``list``, ``revoke``."""
+        from producer.keys import Keys  # noqa: PLC0415  most producers make none
+
+        return Keys(self.settings.tenant, self._read)
+
+    @cached_property
+    def approvals(self) -> Approvals:
+        """This tenant's approvals: ``list``, ``get``, ``approve``, ``reject``, ``withdraw``, ``edit``, ``token``."""
+        from producer.approvals import Approvals  # noqa: PLC0415  most producers decide nothing
+
+        return Approvals(self.settings, self._catalogue, self._read, self._ended)
+
+    @cached_property
+    def policies(self) -> Policies:
+        """The policies that workers have published: ``list``, and ``retire`` for what no code declares any more."""
+        from producer.policies import Policies  # noqa: PLC0415  as above
+
+        return Policies(self.settings.tenant, self._read)
+
+    @cached_property
+    def roles(self) -> Roles:
+        """Who has which role for this tenant: ``grant``, ``revoke``, ``list``."""
+        from producer.roles import Roles  # noqa: PLC0415  as above
+
+        return Roles(self.settings.tenant, self._read)
 
     # ---- accepting ---------------------------------------------------------------------------------------------
 
@@ -231,7 +324,7 @@ def _accept_within(target: Connection | Session, envelopes: Sequence[Envelope], 
     if not isinstance(connection, Connection):
         kind = type(target).__name__
         raise InvalidRequest("connection", f"must be a SQLAlchemy Connection or Session, not {kind}")
-    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+    if not in_a_transaction(connection):
         raise InvalidRequest("connection", "is in autocommit, so there is no transaction that the job could belong to")
     with connection.begin_nested():  # a refused batch takes only itself back, not the caller's own work
         connection.execute(BOUND_WAIT)

@@ -11,6 +11,7 @@ from uuid import UUID
 from producer.canonical import BYTES_LIMIT, check_text, shown
 from producer.envelope import checked_text
 from producer.errors import InvalidRequest
+from producer.ledger.states import State
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -40,6 +41,12 @@ class Message:
     job_id: UUID | None = None
     at: datetime | None = None
 
+    @property
+    def size(self) -> int:
+        """How many bytes it has, tool calls included."""
+        calls = "" if self.tool_calls is None else json.dumps(self.tool_calls, ensure_ascii=False)
+        return len(self.content.encode()) + len(calls.encode())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
@@ -47,6 +54,7 @@ class Conversation:
 
     Attributes:
         turn_of: The job whose turn it is, or was left in doubt; None where nobody has it.
+        turn_state: How that job stands. Where it is ``in_doubt``, the others wait until that is resolved.
         waiting: Jobs that wait for their turn, in its order.
         length: How many messages it has.
         messages: The newest of them, in order.
@@ -56,6 +64,7 @@ class Conversation:
     tenant: str
     created_at: datetime
     turn_of: UUID | None
+    turn_state: State | None
     waiting: tuple[UUID, ...]
     length: int
     messages: tuple[Message, ...]

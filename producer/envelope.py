@@ -29,6 +29,7 @@ DEFAULT_PRIORITY = 5
 YEARS = range(1970, 9999)  # Postgres reaches further than Python: a moment past its edge could never be read back
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes one for each call
 
 OnClosed = Literal["replay", "rerun_if_failed", "rerun"]
 
@@ -98,6 +99,11 @@ class Envelope:
     parent_job_id: UUID | None
     conversation_id: str | None
 
+    @property
+    def characters(self) -> int:
+        """How long that is of it which may be long."""
+        return len(self.params) + len(self.input or "") + len(self.reasoning or "")
+
 
 def seal(
     request: Request,
@@ -125,7 +131,7 @@ def seal(
     Raises:
         InvalidRequest: If any field cannot be accepted.
     """
-    params = _plain_params(request.params)
+    params = plain_params(request.params)
     canonical = canonical_json(params, where="params")
     _check_fields(request)
     run_at, deadline = _checked_moments(request, now)
@@ -139,7 +145,7 @@ def seal(
         idempotency_key=_checked_key(key) if key is not None else _derived_key(tenant, request, canonical, now),
         key_derived=key is None,
         fingerprint=hashlib.sha256(f"{version}\n{canonical}".encode()).hexdigest(),
-        params=json.dumps(params, ensure_ascii=False, separators=(",", ":")),
+        params=_written(params),
         input=None if request.input is None else checked_text(request.input, "input"),
         reasoning=request.reasoning,
         user_id=request.user_id,
@@ -156,7 +162,12 @@ def seal(
     )
 
 
-def _plain_params(params: Any) -> dict[str, Any]:
+def plain_params(params: Any) -> dict[str, Any]:
+    """Return params as a dictionary, those of a pydantic model as JSON has them.
+
+    Raises:
+        InvalidRequest: If they are neither.
+    """
     if hasattr(params, "model_dump"):
         if not is_finite(params.model_dump()):
             raise InvalidRequest("params", "hold NaN or an infinity, which is not a JSON number; use null or text")
@@ -193,6 +204,22 @@ def check_name(name: str, text: object, limit: int, *, may_span_lines: bool = Fa
     check_text(text, name)
 
 
+def in_utc(name: str, moment: datetime | None) -> datetime | None:
+    """Return a moment in UTC: Postgres reads no offset of sixteen hours, which Python and JSON may have.
+
+    Raises:
+        InvalidRequest: If it has no time zone, or is none that UTC has.
+    """
+    if moment is None:
+        return None
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise InvalidRequest(name, f"{shown(moment)} must be a datetime with a time zone")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidRequest(name, f"{moment.isoformat()} is no moment in UTC") from error
+
+
 def _checked_moments(request: Request, now: datetime) -> tuple[datetime | None, datetime | None]:
     run_at, deadline = _in_utc("run_at", request.run_at), _in_utc("deadline", request.deadline)
     if deadline is not None and deadline <= max(now, run_at or now):
@@ -201,16 +228,9 @@ def _checked_moments(request: Request, now: datetime) -> tuple[datetime | None, 
 
 
 def _in_utc(name: str, moment: datetime | None) -> datetime | None:
-    if moment is None:
-        return None
-    if not isinstance(moment, datetime) or moment.utcoffset() is None:
-        raise InvalidRequest(name, f"{shown(moment)} must be a datetime with a time zone")
-    try:
-        utc = moment.astimezone(UTC)
-    except OverflowError:
-        utc = moment
-    if utc.year not in YEARS:
-        raise InvalidRequest(name, f"{moment.isoformat()} is not between the years {YEARS[0]} and {YEARS[-1]}")
+    utc = in_utc(name, moment)
+    if utc is not None and utc.year not in YEARS:
+        raise InvalidRequest(name, f"{utc.isoformat()} is not between the years {YEARS[0]} and {YEARS[-1]}")
     return utc
 
 
@@ -241,4 +261,4 @@ def conversation_in(params: Mapping[str, Any], name: str) -> str | None:
 def checked_text(value: Any, where: str) -> str:
     """Return a value as the JSON text that the ledger stores, or refuse it."""
     canonical_json(value, where=where)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _written(value)

@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import UUID
 
-from producer.errors import JobFailed, JobNotFound, JobUnfinished, LedgerUnavailable
+from producer.errors import JobDegraded, JobFailed, JobNotFound, JobUnfinished, LedgerUnavailable
 from producer.ledger.accept import Outcome
 from producer.ledger.cancel import Cancelled
 from producer.ledger.reads import Event, JobRecord
 from producer.ledger.resolve import Verdict
 from producer.ledger.states import AT_REST, State
 
-if TYPE_CHECKING:
-    from producer.jobs import Jobs
-
 # Whoever waits for a job outwaits a Postgres that restarts.
 AWAY_SECONDS, AWAY_PAUSE_SECONDS = 30.0, 0.25
 JUST_ASKED_SECONDS = 0.1
+
+
+class Waits(Protocol):
+    """How a handle waits for its job."""
+
+    def wait(self, job_id: UUID, *, until: float) -> None:
+        """Return when there may be news of the job, and at the latest at `until` on the monotonic clock."""
+
+
+class Source(Protocol):
+    """Where a handle's job is: the ledger, or the API before it. What each does is said in `producer.jobs`."""
+
+    @property
+    def waiting(self) -> Waits:
+        """Waits for jobs."""
+
+    def read(self, job_id: UUID) -> JobRecord | None: ...
+
+    def events(self, job_id: UUID) -> list[Event]: ...
+
+    def cancel(self, job_id: UUID, *, reason: str | None) -> Cancelled: ...
+
+    def retry(self, job_id: UUID, *, reason: str, who: str | None) -> Job: ...
+
+    def resolve(self, job_id: UUID, verdict: Verdict, *, reason: str, result: Any, who: str | None) -> Job: ...
 
 
 class Job:
@@ -34,7 +56,7 @@ class Job:
 
     def __init__(
         self,
-        jobs: Jobs,
+        jobs: Source,
         job_id: UUID,
         *,
         record: JobRecord | None = None,
@@ -76,7 +98,7 @@ class Job:
 
     @property
     def result(self) -> Any:
-        """The recorded result; None where there is none. `get` tells the two apart."""
+        """The recorded result; None where there is none, as where a fallback stands in. `get` tells them apart."""
         return self.record.result
 
     @property
@@ -135,10 +157,13 @@ class Job:
         """Wait for the job and return its result.
 
         Raises:
-            JobFailed: If it ended without one.
+            JobDegraded: If its action's fallback stands in for one; the error has it.
+            JobFailed: If it ended without either.
             JobUnfinished: If it has not ended within `timeout` seconds.
         """
         self.wait(timeout)
+        if self.state is State.DEGRADED:
+            raise JobDegraded(self.id, self.record.degraded_by or "", self.record.fallback, self.error)
         if self.state is not State.SUCCEEDED:
             raise JobFailed(self.id, self.state, self.error)
         return self.result
@@ -149,6 +174,11 @@ class Job:
         self.refresh()
         return answer
 
+    def retry(self, *, reason: str, who: str | None = None) -> Job:
+        """Give the job, which is dead, one more attempt; see `Jobs.retry`."""
+        self._record = self._jobs.retry(self.id, reason=reason, who=who).record
+        return self
+
     def resolve(self, verdict: Verdict, *, reason: str, result: Any = None, who: str | None = None) -> Job:
         """Say what became of the job, which is in doubt; see `Jobs.resolve`."""
         self._record = self._jobs.resolve(self.id, verdict, reason=reason, result=result, who=who).record
@@ -158,3 +188,15 @@ class Job:
 def is_over(state: State | None) -> bool:
     """Whether whoever waits for a job in this state should read it now; None is a job that is not there."""
     return state is None or state in AT_REST
+
+
+def as_job_id(job_id: UUID | str) -> UUID:
+    """Return a job's id.
+
+    Raises:
+        JobNotFound: If that is none.
+    """
+    try:
+        return job_id if isinstance(job_id, UUID) else UUID(job_id)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise JobNotFound(f"{job_id!r} is not a job's id, which is a UUID") from error

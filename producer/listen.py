@@ -14,7 +14,8 @@ from contextlib import closing, suppress
 from typing import Any
 from uuid import UUID
 
-from producer.announce import CHANNEL_PREFIX, bounded_redis, is_redis, load_redis
+from producer.announce import CHANNEL_PREFIX
+from producer.broker import bounded_redis, is_redis, load_redis, redis_pool
 from producer.standby import IDLE_SECONDS, Standby
 
 # A Redis that leaves a question unanswered for so long is given up, and another connection tried.
@@ -153,13 +154,12 @@ class _Line:
     """A connection to Redis that listens, and knows for which jobs. For one thread."""
 
     def __init__(self, url: str) -> None:
-        import redis  # noqa: PLC0415  see load_redis
-
         # The second protocol: there every answer is a list, or PONG. A connection and not redis-py's PubSub, which
         # connects and subscribes again by itself, and would keep from us what was lost meanwhile.
-        pool: Any = redis.ConnectionPool.from_url(url, protocol=2, **bounded_redis())
-        self._connection = pool.make_connection()
-        self._connection.connect()
+        # The pool is kept with its connection, which asks it where Redis is.
+        self._pool: Any = redis_pool(url, protocol=2, **bounded_redis())
+        self._connection: Any = self._pool.make_connection()
+        self._connection.connect()  # type: ignore[no-untyped-call]
         self._jobs: dict[bytes, UUID] = {}
         self._asked = 0  # questions without an answer yet
         self._spoke_at = time.monotonic()  # when Redis last answered, or was asked after all had been answered

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,6 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from producer.as_text import as_span, as_text
+from producer.controls import visible as _safe
 from producer.conversation import Conversation
 from producer.ledger.reads import Event, JobRecord
 from producer.ledger.states import State
@@ -34,20 +33,14 @@ STYLES = {
     State.FAILED: "red",
 }
 VALUE_WIDTH = 600
+MOMENT = "%Y-%m-%d %H:%M:%S"
 PIPE_WIDTH = 160
-# What moves a terminal's cursor, repaints it or turns its text around, and what cannot be written to one.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def as_json(value: Any) -> str:
-    """Return jobs, events or lists of them as JSON text; times in ISO 8601, money as text."""
-    return json.dumps(value, default=_plain, ensure_ascii=False)
 
 
 def job_facts(record: JobRecord) -> dict[str, Any]:
     """Return a job as plain JSON, with its trace id, secrets redacted."""
     facts = asdict(record)
-    for name in ("input", "params", "result", "error", "reasoning"):
+    for name in ("input", "params", "result", "fallback", "error", "reasoning"):
         facts[name] = redact(facts[name])
     return facts | {"trace_id": trace_id_of(record.traceparent), "age": round(record.age, 3)}
 
@@ -96,13 +89,13 @@ def conversation(found: Conversation) -> RenderableType:
         what = [short(redact(message.content))] if message.content or message.tool_calls is None else []
         if message.tool_calls is not None:
             what.append(f"tool calls {short(redact(message.tool_calls))}")
-        when = "" if message.at is None else f"{message.at:%Y-%m-%d %H:%M:%S}"
+        when = "" if message.at is None else f"{message.at:{MOMENT}}"
         tokens = "" if message.tokens is None else str(message.tokens)
         said.add_row(str(message.seq), when, message.role, tokens, Text("\n".join(what)))
     head = Text.assemble(
         ("Conversation ", "bold"), _safe(found.id), f"  {found.length} message{'' if found.length == 1 else 's'}"
     )
-    turns = [] if found.turn_of is None else [f"turn of job {found.turn_of}"]
+    turns = [] if found.turn_of is None else [f"turn of job {found.turn_of}, {found.turn_state}"]
     turns += [f"waiting job {job_id}" for job_id in found.waiting]
     return Group(head, said, *(Text(line, "yellow") for line in turns))
 
@@ -113,9 +106,9 @@ def jobs(records: Iterable[JobRecord]) -> RenderableType:
     for name in ("id", "action", "key", "state", "waits for", "tries", "age"):
         table.add_column(name, no_wrap=name in ("id", "state"))
     for record in records:
-        waits = "" if record.waiting_for is None else f"{record.waiting_for} until {record.due_at:%H:%M:%S}"
+        waits = "" if record.waiting_for is None else _waits(record, " until", "%H:%M:%S")
         state = Text(record.state, STYLES.get(record.state, ""))
-        tries, age = str(record.attempt), _age(record.age)
+        tries, age = str(record.attempt), as_span(record.age)
         key = Text(_safe(record.idempotency_key))
         table.add_row(str(record.id), record.action, key, state, waits, tries, age)
     return table
@@ -141,6 +134,8 @@ def _decision(number: int | None, record: JobRecord, places: Mapping[UUID, str])
         ("reasoning", redact(record.reasoning)),
         ("params", redact(record.params)),
         ("result", redact(record.result)),
+        ("degraded", _degraded(record)),
+        ("fallback", redact(record.fallback)),
     ):
         if value is not None:
             rows.add_row(name, Text(short(value)))  # Text: what looks like markup is somebody's words
@@ -154,9 +149,17 @@ def _decision(number: int | None, record: JobRecord, places: Mapping[UUID, str])
     return Panel(rows, title=title, title_align="left", border_style="dim")
 
 
+def _degraded(record: JobRecord) -> str | None:
+    if record.degraded_by is None:
+        return None
+    since = "a true result came since" if record.state is State.SUCCEEDED else "the fallback stands in for a result"
+    return f"{record.degraded_by}: {since}"
+
+
 def _spent(record: JobRecord) -> str:
     attempts = f"{record.attempt} attempt{'' if record.attempt == 1 else 's'}"
-    parts = [attempts, "" if record.latency_ms is None else f"{record.latency_ms:.0f} ms"]
+    repairs = f"{record.repairs} repair{'' if record.repairs == 1 else 's'}" if record.repairs else ""
+    parts = [attempts, repairs, "" if record.latency_ms is None else f"{record.latency_ms:.0f} ms"]
     if record.tokens_in is not None:
         parts.append(f"{record.tokens_in} + {record.tokens_out} tokens")
         parts.append("cost unknown" if record.cost_usd is None else f"${record.cost_usd:.6f}")
@@ -176,7 +179,7 @@ def _lifecycle(record: JobRecord) -> RenderableType:
         "conversation": record.conversation_id,
         "queue": f"{record.queue}, priority {record.priority}",
         "effect": record.effect,
-        "waits for": record.waiting_for and f"{record.waiting_for}, due {record.due_at:%Y-%m-%d %H:%M:%S}",
+        "waits for": record.waiting_for and _waits(record, ", due", MOMENT),
         "worker": record.lease_owner,
         "crashes": record.crashes or None,
     }
@@ -186,27 +189,20 @@ def _lifecycle(record: JobRecord) -> RenderableType:
     return rows
 
 
+def _waits(record: JobRecord, until: str, moment: str) -> str:
+    """Say for what a job waits, and until when, where somebody knows."""
+    if record.waiting_for == "conversation":  # due_at is when the relays look again
+        return "conversation"
+    on = "" if record.waiting_on is None else f" of {_safe(record.waiting_on)}"
+    return f"{record.waiting_for}{on}{until} {record.due_at:{moment}}"
+
+
 def short(value: Any) -> str:
     """Return a value as one line of a terminal: its beginning, and nothing that could repaint it."""
-    text = _safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_plain))
+    text = _safe(as_text(value))
     return text if len(text) <= VALUE_WIDTH else f"{text[:VALUE_WIDTH]}… ({len(text):,} characters)"
 
 
-def _safe(text: str) -> str:
-    """Write out control characters: what somebody asked for must not be able to repaint an operator's terminal."""
-    return _CONTROLS.sub(lambda match: match.group().encode("unicode_escape", "surrogatepass").decode(), text)
-
-
-def _age(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, UUID | Decimal):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
+def whole(value: Any) -> str:
+    """Return a value as text, all of it, and nothing that could repaint a terminal: for who has to decide on it."""
+    return _safe(as_text(value))

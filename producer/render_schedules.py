@@ -14,9 +14,7 @@ from rich.text import Text
 
 from producer.ledger.schedules import ScheduleRecord
 from producer.redact import redact
-from producer.render import short
-
-MOMENT = "%Y-%m-%d %H:%M:%S"
+from producer.render import MOMENT, short
 
 
 def schedule_facts(record: ScheduleRecord) -> dict[str, Any]:

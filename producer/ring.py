@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from producer.broker import celery_url, is_rabbitmq, queue_type, transport_options
 from producer.standby import CLOSE_SECONDS, IDLE_SECONDS, Standby
 
 if TYPE_CHECKING:
@@ -215,8 +216,8 @@ class Bell(Standby):
             headers={"traceparent": first.traceparent, "request_id": first.request_id}
             if alone
             else {JOBS_HEADER: len(rings)},
-            # What Flower shows; Celery's own would be made of every id.
-            argsrepr=str(first.job_id) if alone else f"{len(rings)} jobs, the first {first.job_id}",
+            # What Flower shows, in place of arguments; Celery's own would be made of every id.
+            argsrepr=f"request {first.request_id}" if alone else f"{len(rings)} jobs, the first {first.job_id}",
             kwargsrepr="",
             retry=False,
             ignore_result=True,
@@ -224,7 +225,7 @@ class Bell(Standby):
 
     def _broker_priority(self, priority: int) -> int:
         # Redis: 0 is first. AMQP: 9 is first.
-        return 9 - priority if self._url.startswith("amqp") else priority
+        return 9 - priority if is_rabbitmq(self._url) else priority
 
 
 def _messages(rings: Iterable[Ring]) -> Iterator[Sequence[Ring]]:
@@ -269,9 +270,12 @@ def _make_app(url: str, timeout: float) -> Celery:
     # Neither the process's default app nor its configuration: a producer is a guest in somebody else's process.
     app = Celery("surefoot-producer", set_as_current=False, autofinalize=True)
     app.conf.update(
-        broker_url=url,
+        broker_url=celery_url(url),
         broker_connection_timeout=timeout,
-        broker_transport_options=bounded_transport(timeout),
+        broker_transport_options=transport_options(url, timeout),
+        # As a worker declares them, or RabbitMQ refuses whoever comes second.
+        task_default_queue_type=queue_type(url),
+        task_create_missing_queue_type=queue_type(url),
         broker_pool_acquire_timeout=timeout,
         task_send_sent_event=True,  # Flower shows what was asked for, not only what was taken up
     )
@@ -289,17 +293,6 @@ def _load(app: Celery, url: str) -> None:
 
     _ = app.amqp, app.events, app.backend, app.AsyncResult
     get_transport_cls(url.partition("://")[0])  # no more of the URL: an error in the rest is said when it is used
-
-
-def bounded_transport(timeout: float) -> dict[str, Any]:
-    """Return kombu's options for Redis under which no publish can hang: its own default waits for ever."""
-    return {
-        "socket_connect_timeout": timeout,
-        "socket_timeout": timeout,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-        "max_retries": 0,
-    }
 
 
 def _log_unrung(error: Exception) -> None:

@@ -11,12 +11,14 @@ from uuid import uuid4
 
 from sqlalchemy.engine import Connection
 
+from producer.acting import actor, check_reason
 from producer.canonical import shown
 from producer.catalogue import Catalogue
 from producer.declaration import Declaration, check_requests, declare
-from producer.envelope import DEFAULT_PRIORITY
-from producer.errors import ScheduleExists, ScheduleNotFound
+from producer.envelope import DEFAULT_PRIORITY, NAME_LIMIT, check_name
+from producer.errors import InvalidRequest, ScheduleExists, ScheduleNotFound
 from producer.ledger import schedules as ledger
+from producer.ledger.acts import act_of, on_record
 from producer.ledger.schedules import Declared, ScheduleRecord
 from producer.sealing import seal_by
 
@@ -93,18 +95,18 @@ class Schedules:
         tenant, known = self._settings.tenant, self._catalogue.read()
         check_requests(declaration, lambda r: seal_by(known, r, tenant=tenant, queue=self._settings.queue))
 
+        act = act_of(actor(), tenant, "add schedule", name, action=action)
+
         def add(connection: Connection) -> ScheduleRecord | None:
-            ledger.add(
-                connection,
-                Declared(
-                    declaration=declaration,
-                    id=uuid4(),
-                    tenant=tenant,
-                    declared_by="person",
-                    declared_in=None,
-                    next_tick=declaration.rule.after(ledger.database_now(connection)),
-                ),
+            declared = Declared(
+                declaration=declaration,
+                id=uuid4(),
+                tenant=tenant,
+                declared_by="person",
+                declared_in=None,
+                next_tick=declaration.rule.after(ledger.database_now(connection)),
             )
+            on_record(connection, act, lambda: ledger.add(connection, declared))
             return ledger.schedule_by_name(connection, tenant, name)
 
         record = self._found(name, self._read(add))
@@ -118,7 +120,9 @@ class Schedules:
 
         Raises:
             ScheduleNotFound: If this tenant has none of that name.
+            InvalidRequest: If that cannot be a name, as for the other look-ups.
         """
+        _check(name)
         return self._found(name, self._read(lambda c: ledger.schedule_by_name(c, self._settings.tenant, name)))
 
     def list(self) -> Sequence[ScheduleRecord]:
@@ -126,16 +130,17 @@ class Schedules:
         found: list[ScheduleRecord] = self._read(lambda c: ledger.schedules_of(c, self._settings.tenant))
         return found
 
-    def pause(self, name: str) -> ScheduleRecord:
+    def pause(self, name: str, *, reason: str | None = None) -> ScheduleRecord:
         """Have a schedule make no more jobs until it is resumed, whatever code declares meanwhile.
 
         Raises:
             ScheduleNotFound: If this tenant has none of that name.
         """
-        self._read(lambda c: ledger.pause(c, self._settings.tenant, name))
+        _check(name)
+        self._act("pause schedule", name, reason, lambda c: ledger.pause(c, self._settings.tenant, name))
         return self.get(name)
 
-    def resume(self, name: str) -> ScheduleRecord:
+    def resume(self, name: str, *, reason: str | None = None) -> ScheduleRecord:
         """Have a paused schedule go on at its next tick; those of its pause are not missed ones.
 
         Raises:
@@ -143,19 +148,23 @@ class Schedules:
             InvalidSchedule: If it has no tick any more.
         """
         rule = self.get(name).rule
-        self._read(
-            lambda c: ledger.resume(c, self._settings.tenant, name, next_tick=rule.after(ledger.database_now(c)))
-        )
+        tenant = self._settings.tenant
+
+        def go_on(connection: Connection) -> bool:
+            next_tick = rule.after(ledger.database_now(connection))
+            return ledger.resume(connection, tenant, name, next_tick=next_tick)
+
+        self._act("resume schedule", name, reason, go_on)
         return self.get(name)
 
-    def remove(self, name: str) -> ScheduleRecord:
+    def remove(self, name: str, *, reason: str | None = None) -> ScheduleRecord:
         """Remove a schedule and return it as it stood; its jobs stay. Code that declares it does so again at a start.
 
         Raises:
             ScheduleNotFound: If this tenant has none of that name.
         """
         record = self.get(name)
-        self._read(lambda c: ledger.remove(c, self._settings.tenant, name))
+        self._act("remove schedule", name, reason, lambda c: ledger.remove(c, self._settings.tenant, name))
         return record
 
     def next_ticks(self, name: str, count: int) -> Sequence[datetime]:
@@ -168,6 +177,11 @@ class Schedules:
         now: datetime = self._read(ledger.database_now)
         return [*islice(rule.from_(now), count)]
 
+    def _act(self, word: str, name: str, reason: str | None, work: Callable[[Connection], bool]) -> None:
+        check_reason(reason)
+        act = act_of(actor(), self._settings.tenant, word, name, reason=reason)
+        self._read(lambda c: on_record(c, act, lambda: work(c)))
+
     def _found(self, name: str, record: ScheduleRecord | None) -> ScheduleRecord:
         if record is not None:
             return record
@@ -175,6 +189,13 @@ class Schedules:
         near = get_close_matches(str(name), names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}" if names else ""
         raise ScheduleNotFound(f"there is no schedule {shown(name)}{hint}")
+
+
+def _check(name: object) -> None:
+    """Refuse what Postgres cannot be asked for."""
+    if name is None:
+        raise InvalidRequest("name", "is missing")
+    check_name("name", name, NAME_LIMIT)
 
 
 def _differing(record: ScheduleRecord, declaration: Declaration) -> list[str]:

@@ -34,7 +34,7 @@ def seal_by(
         version=action.version,
         queue=action.queue or queue,
         now=datetime.now(UTC),
-        new_id=_new_id,
+        new_id=new_id,
         parent_job_id=parent_job_id,
         conversation=action.policy.get("conversation"),
     )
@@ -42,7 +42,8 @@ def seal_by(
     return envelope
 
 
-def _new_id() -> UUID:
+def new_id() -> UUID:
+    """Return an id for a job, time-ordered."""
     from uuid_utils.compat import uuid7  # noqa: PLC0415  time-ordered, as the standard library's is from 3.14 on
 
     return uuid7()

@@ -7,9 +7,12 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Self
 
+from producer.broker import SENTINEL, sentinels_of
 from producer.errors import SettingsError
+from producer.spans import NONE, TRACES
 
 PREFIX = "SUREFOOT_"
 TENANT_LIMIT = 64
@@ -22,19 +25,26 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*)://", re.IGNORECASE)
 class Settings:
     """Settings of either side; each is read from ``SUREFOOT_`` and its name in capitals.
 
+    With ``_FILE`` after that it is the name of a file that holds the value, as secrets are mounted into containers.
+
     Attributes:
         database_url: The ledger, ``postgresql://user:password@host:port/name``.
         redis_url: Celery's broker, ``redis://:password@host:port/0``. Losing what is in it loses nothing.
         tenant: Whose jobs this process asks for and sees; 1 to 64 characters.
         queue: The Celery queue of actions that name none.
+        signing_key: Signs the tokens of links by which people approve; 32 characters or more. Without it there are
+            none.
         ring_timeout_seconds: How long an accept may wait for Redis before leaving the ring to the relay.
+        traces: ``otlp`` sends spans to the collector that ``OTEL_EXPORTER_OTLP_ENDPOINT`` names; ``none`` does not.
     """
 
     database_url: str = field(default="", repr=False)  # may hold a password, as the next
     redis_url: str = field(default="", repr=False)
     tenant: str = "default"
     queue: str = "actions"
+    signing_key: str = field(default="", repr=False)
     ring_timeout_seconds: float = 1.0
+    traces: str = NONE
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: object) -> Self:
@@ -54,8 +64,8 @@ class Settings:
             given = overrides.get(each.name)
             if given is not None:
                 values[each.name] = given
-            elif variable in environ:
-                values[each.name] = _parse(variable, environ[variable], str(each.type))
+            elif (text := _told(environ, variable)) is not None:
+                values[each.name] = _parse(variable, text, str(each.type))
         settings = cls(**values)  # type: ignore[arg-type]  # each value was parsed by its field's own type
         settings.require()
         return settings
@@ -64,8 +74,12 @@ class Settings:
         """Raise SettingsError for the first setting without which nothing can start."""
         _require_url("database_url", self.database_url, ("postgresql", "postgresql+psycopg2", "postgres"))
         _require_url("redis_url", self.redis_url, ("redis", "rediss", "sentinel", "amqp", "amqps"))
+        if self.redis_url.startswith(SENTINEL):
+            sentinels_of(self.redis_url)
         _require_name("tenant", self.tenant, TENANT_LIMIT)
         _require_name("queue", self.queue, QUEUE_LIMIT)
+        if self.traces not in TRACES:
+            raise SettingsError(f"{PREFIX}TRACES={self.traces!r} is not {' or '.join(TRACES)}")
         if self.ring_timeout_seconds <= 0:
             raise SettingsError(f"{PREFIX}RING_TIMEOUT_SECONDS={self.ring_timeout_seconds:g} must be more than 0")
 
@@ -84,6 +98,17 @@ def _require_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
 def _require_name(name: str, text: str, limit: int) -> None:
     if not 1 <= len(text) <= limit or not text.isprintable():
         raise SettingsError(f"{PREFIX}{name.upper()} must have 1 to {limit} printable characters, not {len(text)}")
+
+
+def _told(environ: Mapping[str, str], variable: str) -> str | None:
+    """Return what the environment says, or the file that it names; the file, where it names one."""
+    path = environ.get(f"{variable}_FILE")
+    if not path:
+        return environ.get(variable)
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}_FILE={path!r} cannot be read: {error}") from error
 
 
 def _parse(variable: str, text: str, kind: str) -> object:

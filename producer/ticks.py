@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -28,6 +29,7 @@ CRON_LIMIT = 255
 FIELDS = 5
 INSTANT = timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
+LOCAL = "localtime"
 SOME_DAY = datetime(2026, 1, 1)  # noqa: DTZ001  wall-clock time
 
 
@@ -105,7 +107,7 @@ def make_rule(*, cron: object = None, every: object = None, zone: object = None)
             raise InvalidSchedule("zone", "belongs to cron; an interval is the same in every zone")
         return Rule(None, _checked_interval(every), "UTC")
     zone = "UTC" if zone is None else zone
-    _zone(zone)
+    _check_zone(zone)
     rule = Rule(_checked_cron(cron), None, str(zone))
     rule.after(SOME_DAY.replace(tzinfo=UTC))
     return rule
@@ -213,10 +215,28 @@ def _fault(fields: list[str]) -> str | None:
     return None
 
 
+def _check_zone(name: object) -> None:
+    """Refuse what is no zone that has the same ticks on each machine, although this one may have a file of the name."""
+    if name == LOCAL:
+        raise InvalidSchedule("zone", f"{LOCAL!r} is another on each machine; write one such as 'Europe/Berlin'")
+    _zone(name)
+    if name not in _zones():  # those that count leap seconds, say: right/UTC
+        raise _unknown(name)
+
+
 def _zone(name: object) -> ZoneInfo:
     try:
         return ZoneInfo(name)  # type: ignore[arg-type]  # what is no text is refused below
     except (ZoneInfoNotFoundError, ValueError, OSError, TypeError, AttributeError) as error:
-        near = difflib.get_close_matches(str(name), available_timezones(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "write one such as 'Europe/Berlin'"
-        raise InvalidSchedule("zone", f"{shown(name)} is not a time zone; {hint}") from error
+        raise _unknown(name) from error
+
+
+def _unknown(name: object) -> InvalidSchedule:
+    near = difflib.get_close_matches(str(name), _zones() - {LOCAL}, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "write one such as 'Europe/Berlin'"
+    return InvalidSchedule("zone", f"{shown(name)} is not a time zone; {hint}")
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())  # walks over a folder of hundreds of files

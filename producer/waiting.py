@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from producer.ledger.states import State
@@ -70,18 +70,27 @@ class Waiting(Standby):
         """
         if until <= time.monotonic():
             return
-        news: Future[None] = Future()
-        try:
-            self._expect(job_id, news)
+        with self.news_of(job_id) as news:
             while not news.done() and (left := until - time.monotonic()) > 0:
                 with suppress(TimeoutError):
                     news.exception(min(left, max(every, SHORTEST_SLICE_SECONDS), threading.TIMEOUT_MAX))
                 if meanwhile is not None and not news.done():
                     meanwhile()
-        finally:
-            self._leave(job_id, news)
         if news.done():
             news.result()
+
+    @contextmanager
+    def news_of(self, job_id: UUID) -> Iterator[Future[None]]:
+        """Give what is done when there may be news of the job, for who waits in a way of his own, as on a loop.
+
+        It fails with LedgerUnavailable where Postgres is away. Read the job before and after, as for `wait`.
+        """
+        news: Future[None] = Future()
+        try:
+            self._expect(job_id, news)
+            yield news
+        finally:
+            self._leave(job_id, news)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Let go of Redis. Whoever waits goes on waiting, and the connection goes with the last of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from producer import render
+from producer.as_text import json_of
 from producer.cli.speaking import json_option, speaking_errors
 from producer.client import Producer
 from producer.ledger.conversations import HISTORY_MESSAGES
@@ -19,6 +20,6 @@ def conversation(conversation_id: str, limit: int, as_json: bool) -> None:  # no
     """Show a conversation's newest messages, in order, and whose turn it is."""
     found = Producer().conversation(conversation_id, limit=limit)
     if as_json:
-        click.echo(render.as_json(render.conversation_facts(found)))
+        click.echo(json_of(render.conversation_facts(found)))
     else:
         render.console().print(render.conversation(found))

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from producer import render
+from producer.as_text import json_of
 from producer.canonical import DEPTH_LIMIT, parse_json
 from producer.cli.speaking import REFUSED, json_option, speaking_errors
 from producer.client import Producer
@@ -88,7 +89,7 @@ def _enqueue_lines(producer: Producer, source: IO[bytes], *, as_json: bool) -> i
                 outcome = "refused" if isinstance(answer, SurefootError) else str(answer.outcome)
                 counts[outcome] += 1
                 if as_json:
-                    click.echo(render.as_json(_line_facts(number, outcome, answer)))
+                    click.echo(json_of(_line_facts(number, outcome, answer)))
                 elif isinstance(answer, SurefootError):
                     click.echo(f"line {number}: {answer}", err=True)
                 elif outcome == "conflict":
@@ -143,12 +144,15 @@ def _line_facts(number: int, outcome: str, answer: Job | SurefootError) -> dict[
 def _say_enqueued(job: Job, outcome: str | None, *, as_json: bool) -> None:
     record = job.record
     if as_json:
-        click.echo(render.as_json(render.job_facts(record) | {"outcome": outcome}))
+        click.echo(json_of(render.job_facts(record) | {"outcome": outcome}))
         return
     derived = " (derived; pass --key to choose your own)" if record.key_derived else ""
     click.echo(f"{outcome} {job.id} {record.state}, key {record.idempotency_key}{derived}")
+    if record.state is State.DEGRADED:
+        stands_in = json_of(render.job_facts(record)["fallback"])
+        click.echo(f"no result: {record.degraded_by}; its fallback stands in: {stands_in}", err=True)
     if record.result is not None:
-        click.echo(render.as_json(render.job_facts(record)["result"]))
+        click.echo(json_of(render.job_facts(record)["result"]))
     elif record.error is not None:
         click.echo(f"{record.error['type']}: {record.error['message']}", err=True)
 

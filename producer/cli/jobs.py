@@ -1,4 +1,4 @@
-"""The commands that look at jobs, and say what is to become of one: show, chain, jobs, cancel, resolve, actions."""
+"""Looking at jobs, and saying what is to become of one: show, chain, jobs, cancel, resolve, retry, actions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import closing
 import click
 
 from producer import render
+from producer.as_text import json_of
 from producer.canonical import parse_json
 from producer.cli.speaking import json_option, refuse, speaking_errors
 from producer.client import Producer
@@ -25,7 +26,7 @@ def show(job_id: str, as_json: bool) -> None:  # noqa: FBT001  click passes flag
     job = Producer().job(job_id)
     if as_json:
         events = [render.event_facts(event) for event in job.events]
-        click.echo(render.as_json(render.job_facts(job.record) | {"events": events}))
+        click.echo(json_of(render.job_facts(job.record) | {"events": events}))
     else:
         render.console().print(render.job(job.record, job.events))
 
@@ -41,7 +42,7 @@ def chain(request_id: str, as_json: bool) -> None:  # noqa: FBT001  click passes
         refuse(f"no decision was made for request {request_id!r}")
     if as_json:
         for record in records:
-            click.echo(render.as_json(render.job_facts(record)))
+            click.echo(json_of(render.job_facts(record)))
     else:
         render.console().print(render.chain(request_id, records))
 
@@ -57,7 +58,7 @@ def jobs(state: str | None, action: str | None, limit: int, as_json: bool) -> No
     found = Producer().jobs(state=State(state) if state else None, action=action, limit=limit)
     if as_json:
         for job in found:
-            click.echo(render.as_json(render.job_facts(job.record)))
+            click.echo(json_of(render.job_facts(job.record)))
     else:
         render.console().print(render.jobs(job.record for job in found))
 
@@ -72,9 +73,7 @@ def cancel(job_id: str, reason: str | None, as_json: bool) -> None:  # noqa: FBT
     with closing(Producer()) as producer:  # closed, the word to those who wait for the job is out
         job = producer.job(job_id)
         answer = job.cancel(reason)
-    click.echo(
-        render.as_json({"id": job.id, "answer": answer, "state": job.state}) if as_json else f"{answer}: {job.state}"
-    )
+    click.echo(json_of({"id": job.id, "answer": answer, "state": job.state}) if as_json else f"{answer}: {job.state}")
     if answer == "too_late":
         sys.exit(1)
 
@@ -105,7 +104,47 @@ def resolve(
     value = None if result is None else parse_json(result, where="result")
     with closing(Producer()) as producer:
         job = producer.resolve(job_id, said[0], reason=reason, result=value, who=who)
-    click.echo(render.as_json({"id": job.id, "state": job.state}) if as_json else f"{said[0]}: {job.state}")
+    click.echo(json_of({"id": job.id, "state": job.state}) if as_json else f"{said[0]}: {job.state}")
+
+
+@click.command()
+@click.argument("job_id")
+@click.option("--reason", required=True, help="What has changed; kept in the job's history.")
+@click.option("--who", help="Who says so; by default the user of this process.")
+@json_option
+@speaking_errors
+def retry(job_id: str, reason: str, who: str | None, as_json: bool) -> None:  # noqa: FBT001  as above
+    """Give a dead job one more attempt."""
+    with closing(Producer()) as producer:
+        job = producer.retry(job_id, reason=reason, who=who)
+    click.echo(json_of({"id": job.id, "state": job.state}) if as_json else f"retried: {job.state}")
+
+
+@click.command()
+@click.argument("job_id")
+@click.option("--reason", required=True, help="Why; kept in the history of both jobs.")
+@click.option("--who", help="Who wants it; by default the user of this process.")
+@json_option
+@speaking_errors
+def undo(job_id: str, reason: str, who: str | None, as_json: bool) -> None:  # noqa: FBT001  as above
+    """Have what a job did taken back, by a job of the action that its own declares for that."""
+    with closing(Producer()) as producer:
+        job = producer.undo(job_id, reason=reason, who=who)
+        facts = {"id": job.id, "outcome": job.outcome, "action": job.record.action, "state": job.state}
+    click.echo(json_of(facts) if as_json else f"{job.outcome} {job.id} ({facts['action']}): {job.state}")
+
+
+@click.command()
+@click.argument("job_id")
+@click.option("--reason", required=True, help="Why; kept on record.")
+@click.option("--who", help="Who says so; by default the user of this process.")
+@json_option
+@speaking_errors
+def erase(job_id: str, reason: str, who: str | None, as_json: bool) -> None:  # noqa: FBT001  as above
+    """Erase what was said in a job that has ended, for good; the record stays whole. Takes the owner of the tables."""
+    with closing(Producer()) as producer:
+        job = producer.erase(job_id, reason=reason, who=who)
+    click.echo(json_of({"id": job.id, "state": job.state}) if as_json else f"erased: {job.id}")
 
 
 @click.command()
@@ -116,7 +155,7 @@ def actions(as_json: bool) -> None:  # noqa: FBT001  click passes flags by name
     for action in Producer().actions().values():
         if as_json:
             facts = {name: getattr(action, name) for name in action.__dataclass_fields__}
-            click.echo(render.as_json(facts))
+            click.echo(json_of(facts))
         else:
             names = action.params_schema.get("properties", {})
             required = set(action.params_schema.get("required", ()))

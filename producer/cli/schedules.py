@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from producer import render, render_schedules
+from producer.as_text import json_of
 from producer.canonical import parse_json, shown
 from producer.cli.speaking import json_option, speaking_errors
 from producer.client import Producer
@@ -61,7 +62,7 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001  as above
         found = producer.schedules.list()
     if as_json:
         for record in found:
-            click.echo(render.as_json(render_schedules.schedule_facts(record)))
+            click.echo(json_of(render_schedules.schedule_facts(record)))
     else:
         render.console().print(render_schedules.schedules(found))
 
@@ -76,7 +77,7 @@ def show(name: str, count: int, as_json: bool) -> None:  # noqa: FBT001  as abov
     with closing(Producer()) as producer:
         record, ticks = producer.schedules.get(name), producer.schedules.next_ticks(name, count)
     if as_json:
-        click.echo(render.as_json(render_schedules.schedule_facts(record) | {"next_ticks": ticks}))
+        click.echo(json_of(render_schedules.schedule_facts(record) | {"next_ticks": ticks}))
     else:
         render.console().print(render_schedules.schedule(record, ticks))
 
@@ -109,7 +110,7 @@ def remove(name: str, as_json: bool) -> None:  # noqa: FBT001  as above
     """Remove a schedule; its jobs stay."""
     with closing(Producer()) as producer:
         record = producer.schedules.remove(name)
-    click.echo(render.as_json(render_schedules.schedule_facts(record)) if as_json else f"removed {record.name}")
+    click.echo(json_of(render_schedules.schedule_facts(record)) if as_json else f"removed {record.name}")
     if record.declared_in is not None:
         click.echo(
             f"surefoot: {record.declared_in} declares {record.name} again when a worker starts;"
@@ -120,7 +121,7 @@ def remove(name: str, as_json: bool) -> None:  # noqa: FBT001  as above
 
 def _say(record: ScheduleRecord, *, as_json: bool) -> None:
     click.echo(
-        render.as_json(render_schedules.schedule_facts(record))
+        json_of(render_schedules.schedule_facts(record))
         if as_json
         else f"{record.name}: {render_schedules.coming(record)}"
     )
