@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +14,9 @@ from uuid import UUID
 
 from producer.envelope import DEFAULT_PRIORITY, OnClosed, Request
 from producer.errors import InvalidRequest
+from producer.spans import asked_within
 from producer.trace import child_of, trace_id_of
+from tasks._cost import Cost
 from tasks._turn import Turn
 
 # A model's server may say anything; beyond these it is a mistake, and must not cost the attempt its result.
@@ -20,6 +24,41 @@ COUNT_LIMIT = 10**12
 COST_LIMIT = 10**6
 # They are written in one statement with the outcome, for which everything else of the process waits.
 FOLLOW_UPS_LIMIT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What was wrong with the answer of the attempt before, for this one to have it repaired.
+
+    Attributes:
+        number: 1 for the first repair of the job.
+        error: What the answer was refused for.
+        answer: The answer, as text; the middle of a long one is left out.
+    """
+
+    number: int
+    error: str
+    answer: str
+
+
+@dataclass(slots=True)
+class Calls:
+    """How the further calls of an attempt are paid for; the worker says it.
+
+    Attributes:
+        reserve: Reserves of the budgets, on the worker's loop; None where there is no worker.
+        wait: Does so from a thread, and waits for it.
+    """
+
+    reserve: Callable[[Cost], Awaitable[None]] | None = None
+    wait: Callable[[Cost], None] | None = None
+
+
+class _Paid:
+    """Nothing to wait for."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
 
 
 @dataclass(slots=True)
@@ -47,6 +86,8 @@ class Context:
         deadline: On the process's monotonic clock: when the attempt will be cut off.
         log: A structlog logger with all of these bound.
         conversation: The one of which this is a turn; None where it is none.
+        repair: What to repair, where the attempt before ended in an answer that could not be used; else None.
+        calls: How `reserve` does it.
     """
 
     job_id: UUID
@@ -62,6 +103,8 @@ class Context:
     usage: Usage = field(default_factory=Usage)
     follow_ups: list[Request] = field(default_factory=list)
     conversation: Turn | None = None
+    repair: Repair | None = None
+    calls: Calls = field(default_factory=Calls, repr=False)
 
     @property
     def trace_id(self) -> str:
@@ -124,7 +167,7 @@ class Context:
             agent_id=self.agent_id if agent_id is None else agent_id,
             input=copy.deepcopy(input),
             reasoning=reasoning,
-            trace=child_of(self.traceparent),
+            trace=asked_within(action, self.traceparent),
             run_at=run_at,
             deadline=deadline,
             priority=priority,
@@ -132,6 +175,25 @@ class Context:
             on_closed=on_closed,
         )
         self.follow_ups.append(request)
+
+    def reserve(self, cost: Cost) -> Awaitable[None]:
+        """Reserve of the budgets what a further call of this attempt may cost, before it goes out.
+
+        What the action's own ``cost=`` says is reserved already. Of an async action it is ``await ctx.reserve(…)``; of
+        a sync one the call itself waits. All that an attempt has reserved is settled at its end, with all that it
+        `used`.
+
+        Raises:
+            BudgetShort: If one of them has too little left. Uncaught, the attempt has failed: it is tried again once
+                there is more, or the job ends where the budget refuses.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            if self.calls.wait is not None:
+                self.calls.wait(cost)
+            return _Paid()
+        return _Paid() if self.calls.reserve is None else self.calls.reserve(cost)
 
     def used(
         self, *, tokens_in: int | None = None, tokens_out: int | None = None, cost_usd: Decimal | None = None

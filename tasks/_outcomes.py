@@ -6,6 +6,7 @@ whether trying again makes sense. An exception that says neither is taken for th
 
 from __future__ import annotations
 
+import json
 import traceback
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,25 +14,31 @@ from typing import Any, Literal
 from producer.errors import SurefootError
 from producer.redact import redact_text
 
-Effect = Literal["none", "unknown"]
+Effect = Literal["none", "refused", "unknown"]
 Advice = Literal["retry", "hold", "refuse", "return"]
+# What the end of a call says of whom was called: that it is not well; that it is there, since it answered; or neither.
+Says = Literal["ill", "answered", "nothing"]
 
 TRACEBACK_LIMIT = 16_384
 MESSAGE_LIMIT = 4_096
+ANSWER_LIMIT = 16_384
 
 
 class ActionError(SurefootError):
     """An attempt did not succeed.
 
     Attributes:
-        effect: ``none`` where nothing can have happened outside; ``unknown`` where it may have.
+        effect: ``none`` where nothing can have happened outside, ``refused`` where the other side said that it did
+            nothing; ``unknown`` where something may have.
         advice: ``retry`` by the action's policy, ``hold`` without spending an attempt, or ``refuse`` for good.
         after: Seconds that the other side asked us to wait; None where it did not say.
+        says: What it says of whom was called; None is as `says_of` has it.
     """
 
     effect: Effect = "unknown"
     advice: Advice = "retry"
     after: float | None = None
+    says: Says | None = None
 
     def __init__(self, message: str | None = None, *, after: float | None = None) -> None:
         """Keep `after` beside the message."""
@@ -59,12 +66,45 @@ class Hold(ActionError):
 class Refused(ActionError):
     """The other side said no for good, and did nothing."""
 
-    effect: Effect = "none"
+    effect: Effect = "refused"
     advice: Advice = "refuse"
 
 
 class Unknown(ActionError):
     """The request left and no answer settles whether it had its effect."""
+
+
+class InvalidAnswer(ActionError):
+    """The other side answered, and with nothing that the action can use; a model is asked to repair it.
+
+    Attributes:
+        answer: What it said.
+    """
+
+    def __init__(self, message: str | None = None, *, answer: Any = None) -> None:
+        """Keep the answer beside the message."""
+        super().__init__(message)
+        self.answer = answer
+
+
+class BudgetShort(ActionError):
+    """A budget has too little left for a further call of the attempt; that call must not be made.
+
+    What it made before may have had its effect, and only its action knows: where nothing has happened yet, that says
+    so with `Retry` or `Refused`.
+
+    Attributes:
+        budget: Its name.
+    """
+
+    says: Says | None = "nothing"
+
+    def __init__(
+        self, message: str | None = None, *, budget: str = "", after: float | None = None, advice: Advice = "retry"
+    ) -> None:
+        """Keep what the budget says follows: ``retry`` after so many seconds, or ``refuse``."""
+        super().__init__(message, after=after)
+        self.budget, self.advice = budget, advice
 
 
 class AttemptTimeout(Unknown):
@@ -80,19 +120,26 @@ class Failure:
         advice: See `ActionError`; or ``return`` where the worker stops and gives the job back: it does not count.
         after: See `ActionError`; seconds.
         error: ``{"type", "message", "traceback"}``, secrets redacted, as the ledger records it.
+        says: What it says of whom was called, which is its breaker's business and not the job's.
     """
 
     effect: Effect
     advice: Advice
     after: float | None
     error: dict[str, Any]
+    says: Says = "ill"
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidResult:
-    """The action returned what its declared type refuses; the effect, if it has one, has happened."""
+    """The action returned what its declared type refuses, or the other side answered so; the effect, if any, happened.
+
+    Attributes:
+        answer: What it was, as text, for the attempt that repairs it.
+    """
 
     error: dict[str, Any]
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +159,11 @@ class Success:
 Outcome = Success | InvalidResult | FollowUpsRefused | Failure
 
 
-def classify(
-    error: BaseException,
-    *,
-    autoretry_for: tuple[type[BaseException], ...],
-    dont_autoretry_for: tuple[type[BaseException], ...],
-) -> Failure:
-    """Say what an exception means for the attempt that raised it.
-
-    Args:
-        error: What the action raised; SystemExit and its like included.
-        autoretry_for: The action's policy: what is tried again.
-        dont_autoretry_for: What is not, although it is of such a class.
-    """
-    recorded = describe(error)
-    if isinstance(error, ActionError):
-        return Failure(error.effect, error.advice, error.after, recorded)
-    wanted = isinstance(error, autoretry_for) and not isinstance(error, dont_autoretry_for)
-    return Failure("unknown", "retry" if wanted else "refuse", None, recorded)
+def says_of(effect: Effect, advice: Advice) -> Says:
+    """Return what a call that ended so says of whom was called, as far as these two tell."""
+    if advice == "retry":
+        return "ill"
+    return "answered" if advice == "refuse" and effect != "none" else "nothing"
 
 
 def describe(error: BaseException) -> dict[str, Any]:
@@ -146,6 +180,15 @@ def describe(error: BaseException) -> dict[str, Any]:
         "message": told(_message(error), MESSAGE_LIMIT),
         "traceback": told(lines, TRACEBACK_LIMIT),
     }
+
+
+def invalid(error: BaseException, answer: Any) -> InvalidResult:
+    """Return what came of an answer that cannot be used, which may be of any kind."""
+    try:
+        text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False, default=repr)
+    except BaseException:  # noqa: BLE001  as above: what it is made of may raise anything
+        text = f"(a {type(answer).__name__})"
+    return InvalidResult(describe(error), _clipped(text, ANSWER_LIMIT, 0))
 
 
 def _message(error: BaseException) -> str:

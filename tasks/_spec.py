@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -14,9 +13,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from producer.canonical import canonical_json, is_finite, shown
 from producer.errors import InvalidRequest
+from tasks._budgets import CostHook, make_cost
+from tasks._checks import make_checks
+from tasks._classify import Classify, check_classify
 from tasks._context import Context
+from tasks._dependency import Dependency, DependencyOf, OnOpen, breaker_of, dependency_named, name_of, resolve_on_open
+from tasks._fallback import Fallback, make_fallback, resolve_on_exhausted, supersede_after
+from tasks._hook import Hook
 from tasks._limits import ActionLimits
+from tasks._policy import Policy, check_exceptions, check_numbers
+from tasks._preview import make_preview
 from tasks._signature import InvalidAction, adapter_of, context_name_of, hints_of, params_type, place_of
+from tasks._undo import undo_of
 from tasks._verify import VerifyHook, make_hook
 
 # What pydantic raises that quotes no value; its other errors do, and so may an author's own.
@@ -37,43 +45,7 @@ class EffectClass(StrEnum):
     UNSAFE = "unsafe"  # neither
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What follows an attempt that failed. The names are Celery's.
-
-    Attributes:
-        autoretry_for: Exceptions that are tried again.
-        dont_autoretry_for: Those of them that are not.
-        max_retries: Further attempts after the first; None never gives up.
-        retry_backoff: Seconds before the first retry at most; doubles with each. True is 1, False tries at once.
-        retry_backoff_max: The longest of these delays, in seconds.
-        retry_jitter: Whether a delay is drawn evenly from 0 to that bound, so that a crowd does not return as one.
-        timeout: Seconds that one attempt may take.
-    """
-
-    autoretry_for: tuple[type[BaseException], ...] = (Exception,)
-    dont_autoretry_for: tuple[type[BaseException], ...] = ()
-    max_retries: int | None = 3
-    retry_backoff: float = 1.0
-    retry_backoff_max: float = 600.0
-    retry_jitter: bool = True
-    timeout: float = 60.0
-
-    def published(self) -> dict[str, Any]:
-        """Return the policy as plain JSON, exceptions by name."""
-        return {
-            "autoretry_for": [kind.__name__ for kind in self.autoretry_for],
-            "dont_autoretry_for": [kind.__name__ for kind in self.dont_autoretry_for],
-            "max_retries": self.max_retries,
-            "retry_backoff": self.retry_backoff,
-            "retry_backoff_max": self.retry_backoff_max,
-            "retry_jitter": self.retry_jitter,
-            "timeout": self.timeout,
-        }
-
-
 EffectOf = Callable[[Mapping[str, Any]], EffectClass]
-DependencyOf = Callable[[Mapping[str, Any]], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,11 +59,22 @@ class ActionSpec:
         effect: The effect class, or a function of the params that says it.
         key_ttl: Seconds for which the other side remembers our key; required for ``keyed``.
         queue: The Celery queue; None is the setting's.
-        dependency: What is held when it asks for patience, or a function of the params that says it; by default the
-            name's first part.
+        dependency: The name of what it calls on, or a function of the params that says it; by default the name's
+            first part.
+        declared: What the action itself declares of that; None where it only names it.
+        on_open: What becomes of a job while the breaker of that is open: ``hold`` or ``degrade``.
         conversation: The parameter that names the conversation of which a job is a turn; None where it is none.
         limits: How much of it may run, and how often.
         verify: Looks up whether the effect happened; None where nobody can.
+        preview: Says what it will change, for whoever is asked to approve it; None where nothing does.
+        undo: The action that takes it back; None where nothing does.
+        fallback: What stands in for a result that cannot be had; None where nothing does.
+        supersede_after: Seconds after which a degraded job is tried once more for a true result; None is never.
+        checks: The author's own checks of a result.
+        confirm: Whether `verify` is asked after a success, too.
+        classify: The author's own word on kinds of errors; None where the tables alone say.
+        cost: What an attempt may cost at most; None where its author does not say.
+        one_call: Whether an attempt makes one call at most, so that what is known of a call is known of the attempt.
         description: First line of the function's docstring.
         context_name: The parameter that receives the `Context`; None where it wants none.
     """
@@ -103,10 +86,21 @@ class ActionSpec:
     key_ttl: float | None
     queue: str | None
     dependency: str | DependencyOf
+    declared: Dependency | None
+    on_open: OnOpen
     conversation: str | None
     policy: Policy
     limits: ActionLimits
     verify: VerifyHook | None
+    checks: tuple[Hook, ...]
+    confirm: bool
+    preview: Hook | None
+    undo: str | None
+    fallback: Fallback | None
+    supersede_after: float | None
+    classify: Classify | None
+    cost: CostHook | None
+    one_call: bool
     description: str
     context_name: str | None
     params: TypeAdapter[dict[str, Any]]
@@ -140,8 +134,16 @@ class ActionSpec:
         return self.verify if effect in (EffectClass.VERIFIABLE, EffectClass.KEYED) else None
 
     def dependency_of(self, params: Mapping[str, Any]) -> str:
-        """Return what is held for everyone where it asks for patience."""
+        """Return the name of what the action calls on with these params."""
         return self.dependency if isinstance(self.dependency, str) else str(self.dependency(params))
+
+    def breaker_of(self, tenant: str, params: Mapping[str, Any]) -> tuple[str, Dependency]:
+        """Return the name of the breaker that a call with these params goes through, and its settings.
+
+        A 429 holds what has that name, too.
+        """
+        dependency = dependency_named(self.dependency_of(params))
+        return breaker_of(dependency, tenant, params), dependency
 
     def arguments(self, params: Mapping[str, Any], context: Context) -> dict[str, Any]:
         """Return the function's keyword arguments, typed as it declares them.
@@ -185,49 +187,56 @@ def make_spec(function: Callable[..., Any], declared: Mapping[str, Any], policy:
     effect = effect if callable(effect) else _effect_class(effect, name)
     if effect is EffectClass.KEYED and not declared["key_ttl"]:
         raise InvalidAction(f"{name} is keyed; declare key_ttl=, the seconds for which the other side remembers a key")
-    _check_numbers(name, declared, policy)
-    _check_exceptions(name, policy)
+    check_numbers(name, declared, policy)
+    check_exceptions(name, policy)
+    if policy.max_repairs and isinstance(effect, EffectClass) and effect is not EffectClass.PURE:
+        raise InvalidAction(f"{name} is {effect} and has max_repairs=; only what is pure is asked again for its answer")
     limits = _limits(name, declared["limits"])
     verify = _verify(name, function, effect, declared)
+    fallback = make_fallback(name, function, declared)
     hints = hints_of(function, name)
     returns = hints.pop("return")
     context_name = context_name_of(hints, name)
-    return ActionSpec(
+    spec = ActionSpec(
         name=name,
         function=function,
         version=declared["version"],
         effect=effect,
         key_ttl=declared["key_ttl"],
         queue=declared["queue"],
-        dependency=declared["dependency"] or name.partition(".")[0],
+        dependency=name_of(declared["dependency"], default=name.partition(".")[0]),
+        declared=declared["dependency"] if isinstance(declared["dependency"], Dependency) else None,
+        on_open=resolve_on_open(name, declared.get("on_open"), has_fallback=fallback is not None),
         conversation=_conversation(function, name, hints, declared.get("conversation")),
-        policy=policy,
+        policy=replace(policy, on_exhausted=resolve_on_exhausted(name, declared.get("on_exhausted"), fallback)),
         limits=limits,
         verify=verify,
+        checks=make_checks(name, function, declared.get("checks")),
+        confirm=_confirm(name, verify, declared),
+        preview=make_preview(name, function, declared.get("preview")),
+        undo=undo_of(name, declared.get("undo")),
+        fallback=fallback,
+        supersede_after=supersede_after(name, declared, fallback, policy.retry_backoff_max),
+        classify=check_classify(name, declared.get("classify")),
+        cost=make_cost(name, function, declared.get("cost")),
+        one_call=bool(declared.get("one_call")),
         description=(inspect.getdoc(function) or "").partition("\n")[0],
         context_name=context_name,
         params=adapter_of(params_type(function, name, hints, context_name), name, mode="validation"),
         result=adapter_of(returns, name, mode="serialization"),
     )
+    _check_fallback(spec)
+    return spec
 
 
-def _check_numbers(name: str, declared: Mapping[str, Any], policy: Policy) -> None:
-    from_zero = {word: getattr(policy, word) for word in ("max_retries", "retry_backoff", "retry_backoff_max")}
-    above_zero = {"timeout": policy.timeout, "version": declared["version"], "key_ttl": declared["key_ttl"]}
-    for word, number in (from_zero | above_zero).items():
-        if number is None:
-            continue
-        if not 0 <= number < math.inf or (word in above_zero and not number):
-            raise InvalidAction(
-                f"{name}: {word}={number!r} must be {'more than 0' if word in above_zero else '0 or more'}"
-            )
-
-
-def _check_exceptions(name: str, policy: Policy) -> None:
-    for word in ("autoretry_for", "dont_autoretry_for"):
-        kinds = getattr(policy, word)
-        if not isinstance(kinds, tuple) or not all(isinstance(k, type) and issubclass(k, BaseException) for k in kinds):
-            raise InvalidAction(f"{name}: {word}={kinds!r} must be a tuple of exceptions, such as (TimeoutError,)")
+def _check_fallback(spec: ActionSpec) -> None:
+    """Hold a fallback that is a value to the result's type now: when it is wanted is no time to find out."""
+    if spec.fallback is None or spec.fallback.hook is not None:
+        return
+    try:
+        spec.plain_result(spec.fallback.value)
+    except InvalidRequest as error:
+        raise InvalidAction(f"{spec.name}: fallback= is not of the type that it returns: {error}") from None
 
 
 def _limits(name: str, declared: Mapping[str, Any]) -> ActionLimits:
@@ -246,6 +255,12 @@ def _verify(name: str, function: Callable[..., Any], effect: Any, declared: Mapp
     if isinstance(effect, EffectClass) and effect not in (EffectClass.VERIFIABLE, EffectClass.KEYED):
         raise InvalidAction(f"{name} has verify= and is {effect}; what a look-up settles is verifiable, or keyed")
     return make_hook(name, function, hook, after=declared["verify_after"], every=declared["verify_every"])
+
+
+def _confirm(name: str, verify: VerifyHook | None, declared: Mapping[str, Any]) -> bool:
+    if declared.get("confirm") and verify is None:
+        raise InvalidAction(f"{name}: confirm= needs verify=, the function that looks its effect up")
+    return bool(declared.get("confirm"))
 
 
 def _unverified(name: str) -> str:

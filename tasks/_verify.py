@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 from producer.canonical import shown
-from tasks._context import Context
-from tasks._signature import InvalidAction, context_name_of, typed_parameters
+from tasks._hook import Hook, read_hook
+from tasks._signature import InvalidAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +35,17 @@ Answer = Happened | DidNotHappen | CannotTell
 Verify = Callable[..., Answer | Awaitable[Answer]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyHook:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VerifyHook(Hook):
     """An action's look-up, as its author declared it.
 
     Attributes:
-        function: Sync or async; takes some of the action's parameters by name, and a `Context` where it wants one.
         after: Seconds after an attempt's timeout until none of its effects can arrive any more.
         every: Seconds between two looks at least; it doubles while the look-up cannot tell.
-        names: Which parameters it takes.
-        defaults: Of the action's own signature, for params that a request left out.
-        context_name: The parameter that receives the `Context`; None where it wants none.
     """
 
-    function: Verify
     after: float
     every: float
-    names: tuple[str, ...]
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    context_name: str | None
-
-    @property
-    def is_async(self) -> bool:
-        """Whether the function is a coroutine function."""
-        return inspect.iscoroutinefunction(self.function)
-
-    def arguments(self, params: Mapping[str, Any], context: Context) -> dict[str, Any]:
-        """Return its keyword arguments, out of the action's params as the action would get them."""
-        given = {**self.defaults, **params}
-        arguments = {name: given[name] for name in self.names if name in given}
-        return arguments if self.context_name is None else arguments | {self.context_name: context}
 
 
 def make_hook(name: str, action: Callable[..., Any], function: Any, *, after: Any, every: Any) -> VerifyHook:
@@ -74,29 +54,11 @@ def make_hook(name: str, action: Callable[..., Any], function: Any, *, after: An
     Raises:
         InvalidAction: Saying of which action, what is wrong, and what to write instead.
     """
-    if not inspect.isroutine(function):
-        raise InvalidAction(
-            f"{name}: verify={shown(function)} must be a function that looks the effect up; write it with def"
-        )
     for word, seconds in (("verify_after", after), ("verify_every", every)):
         _check_seconds(name, word, seconds)
-    where = f"{name}, verify"
-    hints = typed_parameters(function, where)
-    context_name = context_name_of({k: v for k, v in hints.items() if k != "return"}, where)
-    offered, wanted = inspect.signature(action).parameters, inspect.signature(function).parameters
-    for parameter in wanted.values():
-        if parameter.name not in (*offered, context_name) and parameter.default is parameter.empty:
-            raise InvalidAction(
-                f"{where}: {parameter.name!r} is none of the action's parameters, which are {', '.join(offered)}"
-            )
-    return VerifyHook(
-        function=function,
-        after=after,
-        every=every,
-        names=tuple(n for n in wanted if n in offered and n != context_name),
-        defaults={n: p.default for n, p in offered.items() if p.default is not p.empty},
-        context_name=context_name,
-    )
+    must_be = "a function that looks the effect up; write it with def"
+    read = read_hook(name, "verify", action, function, must_be=must_be)
+    return VerifyHook(**{each.name: getattr(read, each.name) for each in fields(Hook)}, after=after, every=every)
 
 
 def _check_seconds(name: str, word: str, seconds: Any) -> None:

@@ -11,12 +11,14 @@ from email.utils import format_datetime, parseaddr
 from typing_extensions import TypedDict
 
 from producer.errors import SettingsError
-from tasks import Context, Refused, Retry, Unknown, action
+from tasks import ActionError, Context, Retry, Unknown, action
+from tasks._classify import Meaning, error_of, meaning_of_code, unsent
 from tasks._settings import Smtp, smtp
 
 TAKEN = 250
 TEMPORARY, BEYOND = 400, 600
-PERMANENT = 500  # SMTP codes from here on are refusals for good (RFC 5321 4.2.1)
+# This worker does not know its mail server, which is no word on that; another worker may.
+NOT_SET = Meaning("none", "retry", told="nothing")
 
 
 class Sent(TypedDict):
@@ -67,8 +69,10 @@ def send(
     except (smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused) as error:
         raise _refusal(error) from error
     except UnicodeError as error:  # an address that SMTP cannot spell
-        raise Refused(f"an address cannot be written: {error}") from error
-    except (OSError, smtplib.SMTPException, SettingsError) as error:  # before DATA: _hand_over raises Unknown itself
+        raise unsent(f"an address cannot be written: {error}") from error
+    except SettingsError as error:
+        raise error_of(NOT_SET, f"{type(error).__name__}: {error}") from error
+    except (OSError, smtplib.SMTPException) as error:  # before DATA: _hand_over raises Unknown itself
         raise Retry(f"{type(error).__name__}: {error}") from error
     return Sent(message_id=message["Message-ID"], accepted=[r for r in recipients if r not in refused], refused=refused)
 
@@ -79,7 +83,7 @@ def _message(
     message = EmailMessage()
     strangers = [address for address in to if "@" not in parseaddr(address)[1]]
     if strangers or not to:
-        raise Refused(f"{len(strangers)} of {len(to)} recipients are no mail address; one is needed at least")
+        raise unsent(f"{len(strangers)} of {len(to)} recipients are no mail address; one is needed at least")
     try:
         message["From"], message["To"], message["Subject"] = sender, ", ".join(to), subject
         if reply_to:
@@ -91,7 +95,7 @@ def _message(
         if html:
             message.add_alternative(html, subtype="html")
     except (ValueError, IndexError) as error:  # a header with a line break, an address that is none
-        raise Refused(f"the message cannot be written: {error}") from error
+        raise unsent(f"the message cannot be written: {error}") from error
     return message
 
 
@@ -150,12 +154,13 @@ def _expect(answer: tuple[int, bytes]) -> None:
         raise smtplib.SMTPResponseException(code, words)
 
 
-def _refusal(error: smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused) -> Retry | Refused:
+def _refusal(error: smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused) -> ActionError:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         answers = error.recipients.values()
         code, words = max(answers, key=lambda answer: answer[0])
     else:
         code, words = error.smtp_code, error.smtp_error if isinstance(error.smtp_error, bytes) else b""
-    text = words.decode(errors="replace")
-    kind = Refused if code >= PERMANENT else Retry
-    return kind(f"the mail server answered {code} {text}")
+    meaning = meaning_of_code(code)
+    # Before the message is taken a strange answer is as good as none: _hand_over has the one that is not.
+    meaning = Meaning("none", "retry") if meaning.effect == "unknown" else meaning
+    return error_of(meaning, f"the mail server answered {code} {words.decode(errors='replace')}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -14,21 +13,16 @@ from typing_extensions import TypedDict
 
 from producer.canonical import DEPTH_LIMIT, parse_json
 from producer.errors import InvalidRequest
-from tasks import Context, EffectClass, Hold, Refused, Retry, Unknown, action
+from tasks import Context, EffectClass, action
+from tasks._classify import error_of, meaning_of, meaning_of_status, unsent
 from tasks._clients import PerLoop
-from tasks._retry_after import retry_after, should_retry
 
 Method = Literal["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 9.2.1
 IDEMPOTENT = frozenset({"PUT", "DELETE"})  # RFC 9110 9.2.2
-TOO_MANY = frozenset({429, 529})
-# The server had the request, and its answer does not settle whether it acted on it.
-INDEFINITE = frozenset({408, 409, 425})
 BODY_LIMIT = 160 * 1024  # written as JSON, where one byte may take six, it still fits into the ledger
 KEPT_HEADERS = ("content-type", "location", "etag", "last-modified", "x-request-id", "idempotent-replayed")
-# Refused before the first byte of the request left: nothing can have happened.
-BEFORE_THE_REQUEST = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class HttpResponse(TypedDict):
@@ -92,7 +86,7 @@ async def request(
 
     Raises:
         Retry: If the connection was refused: nothing happened.
-        Hold: If the other side asks for patience (429, 529).
+        Hold: If the other side asks for patience (429, 529, or 503 with Retry-After).
         Refused: If it said no (4xx), or the request cannot be sent at all.
         Unknown: If no answer settles what happened.
     """
@@ -105,12 +99,10 @@ async def request(
             method, url, headers=sent, timeout=seconds, **(body if json is not None or text else {})
         ) as response:
             content = await _read(response)
-    except BEFORE_THE_REQUEST as error:
-        raise Retry(f"{type(error).__name__}: {error}") from error
     except ValueError as error:  # httpx checks headers and body before it connects
-        raise Refused(f"the request cannot be sent: {error}") from error
+        raise unsent(f"the request cannot be sent: {error}") from error
     except httpx.HTTPError as error:
-        raise Unknown(f"{type(error).__name__}: {error}") from error
+        raise error_of(meaning_of(error), f"{type(error).__name__}: {error}") from error
     _raise_for(response)
     return _answer(response, content)
 
@@ -121,9 +113,9 @@ def _check_url(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise Refused(f"the URL cannot be read: {error}") from error
+        raise unsent(f"the URL cannot be read: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise Refused("the URL must be absolute, begin with http:// or https:// and name a host")
+        raise unsent("the URL must be absolute, begin with http:// or https:// and name a host")
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -141,16 +133,8 @@ def _raise_for(response: httpx.Response) -> None:
     status = response.status_code
     if status < httpx.codes.BAD_REQUEST:
         return
-    after = retry_after(response.headers, now=datetime.now(UTC))
     message = f"{response.request.method} {response.request.url.host} answered {status} {response.reason_phrase}"
-    if status in TOO_MANY:
-        raise Hold(message, after=after)
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in INDEFINITE:
-        unknown = Unknown(message, after=after)
-        if should_retry(response.headers) is False:
-            unknown.advice = "refuse"  # it says not to ask again; that it did nothing, it does not say
-        raise unknown
-    raise Refused(message)
+    raise error_of(meaning_of_status(status, response.headers), message)
 
 
 def _answer(response: httpx.Response, content: bytes) -> HttpResponse:

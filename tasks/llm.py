@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from producer.canonical import DEPTH_LIMIT, parse_json
 from producer.conversation import Message as Said
 from producer.errors import InvalidRequest
-from tasks import Context, Hold, Refused, Retry, Turn, Unknown, action
+from tasks import Context, Cost, Repair, Turn, Unknown, action
+from tasks._answers import parsed
+from tasks._classify import error_of, meaning_of, unsent
 from tasks._clients import PerLoop
-from tasks._retry_after import retry_after, should_retry
 from tasks._settings import cost_of
 
 if TYPE_CHECKING:
     import openai
-
-TOO_MANY = frozenset({429, 529})
-INDEFINITE = frozenset({408, 409, 425})
-SERVER_ERRORS = 500
 
 
 class Message(TypedDict):
@@ -51,6 +48,25 @@ def _client() -> openai.AsyncOpenAI:
 
 _clients = PerLoop(_client)
 
+# The longest answer of a model that is not told its longest, for what is reserved before the call.
+ANSWER_TOKENS = 16_384
+# What a server adds to each message, and to the whole, beside the text.
+MESSAGE_TOKENS = 8
+
+
+def _cost(messages: list[Message], model: str, ctx: Context, max_tokens: int | None = None) -> Cost:
+    """Return what one answer may cost at most: a token is a byte of text at least."""
+    given = _with_history(messages, ctx.conversation) + _to_repair(ctx.repair)
+    tokens_in = sum(_bytes_of(message) + MESSAGE_TOKENS for message in given) + MESSAGE_TOKENS
+    tokens_out = max_tokens or ANSWER_TOKENS
+    return Cost(usd=cost_of(model, tokens_in, tokens_out), tokens=tokens_in + tokens_out)
+
+
+def _bytes_of(message: Mapping[str, Any]) -> int:
+    return sum(len(text.encode(errors="replace")) for text in message.values() if isinstance(text, str)) + (
+        len(repr(message["tool_calls"])) if "tool_calls" in message else 0
+    )
+
 
 @action(
     "llm.chat",
@@ -58,6 +74,8 @@ _clients = PerLoop(_client)
     dependency="llm",
     conversation="conversation_id",
     max_retries=5,
+    max_repairs=2,
+    cost=_cost,
     retry_backoff=2,
     timeout=120,
 )
@@ -69,6 +87,7 @@ async def chat(
     temperature: float | None = None,
     max_tokens: int | None = None,
     answer: Literal["text", "json"] = "text",
+    schema: dict[str, Any] | None = None,
     timeout: float | None = None,  # noqa: ASYNC109  handed to the SDK, which knows what had happened by then
 ) -> Chat:
     """Ask a model. ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY`` say which; any compatible server will do.
@@ -83,36 +102,42 @@ async def chat(
         temperature: None is the server's default.
         max_tokens: The longest answer; None is the server's default.
         timeout: Seconds for this call; None, or more than the attempt has left, is what it has left.
-        answer: ``json`` asks for one JSON value and refuses an answer that is not; the attempt is then tried again.
+        answer: ``json`` asks for one JSON value. An answer that is none is refused, and the model is told so and asked
+            again, twice at most.
+        schema: A JSON Schema that the value must fit, held to in the same way; it makes `answer` ``json``. The model
+            is not shown it: `messages` say what is wanted.
 
     Raises:
-        Hold: If the server asks for patience (429, 529).
+        InvalidAnswer: If the answer is not what was asked for.
+        Hold: If the server asks for patience (429, 529, or 503 with Retry-After).
         Refused: If it refused the request (4xx).
         Retry: If it could not be reached.
         Unknown: If it failed (5xx) or did not answer in time.
     """
     import openai  # noqa: PLC0415  as above
 
+    given = _with_history(messages, ctx.conversation) + _to_repair(ctx.repair)
+    if ctx.conversation is not None:
+        _say(ctx.conversation, messages)  # first: what cannot be kept must not cost an answer
     wanted: dict[str, Any] = {"temperature": temperature, "max_completion_tokens": max_tokens}
-    if answer == "json":
+    wants_json = answer == "json" or schema is not None
+    if wants_json:
         wanted["response_format"] = {"type": "json_object"}
     try:
         completion = await _clients.get().chat.completions.create(
-            messages=_with_history(messages, ctx.conversation),  # type: ignore[arg-type]  # the same, by its own name
+            messages=given,  # type: ignore[arg-type]  # the same, by its own name
             model=model,
             timeout=min(timeout or ctx.seconds_left, ctx.seconds_left),
             extra_headers=ctx.headers(),
             **{name: value for name, value in wanted.items() if value is not None},
         )
-    except openai.APIStatusError as error:
-        raise _refusal(error) from error
-    except openai.APITimeoutError as error:
-        raise Unknown(f"the model did not answer in time: {error}") from error
-    except openai.APIConnectionError as error:
-        raise Retry(f"the model cannot be reached: {error.__cause__ or error}") from error
-    said = _answer(completion, answer, ctx)
+    except openai.APIError as error:
+        raise error_of(meaning_of(error), _worded(error)) from error
+    said = _answer(completion, ctx)
+    if wants_json:
+        said["json"] = parsed(said["text"], schema)
     if ctx.conversation is not None:
-        _remember(ctx.conversation, messages, completion.choices[0].message, said)
+        _answer_in(ctx.conversation, completion.choices[0].message, said)
     return said
 
 
@@ -121,7 +146,9 @@ def _with_history(messages: list[Message], turn: Turn | None) -> list[dict[str, 
     given: list[dict[str, Any]] = [dict(message) for message in messages]
     if turn is None:
         return given
-    before = [_as_the_server_has_it(message) for message in turn.messages]
+    # Of a long conversation the newest is given; what answers a call that is not must not come first.
+    answered = dropwhile(lambda message: message.role == "tool", turn.messages)
+    before = [_as_the_server_has_it(message) for message in answered]
     return [m for m in given if m["role"] == "system"] + before + [m for m in given if m["role"] != "system"]
 
 
@@ -132,30 +159,42 @@ def _as_the_server_has_it(message: Said) -> dict[str, Any]:
     return shown if message.tool_calls is None else shown | {"tool_calls": message.tool_calls}
 
 
-def _remember(turn: Turn, messages: list[Message], answered: Any, said: Chat) -> None:
-    """Add what was said in this turn to its conversation."""
-    calls = [call.model_dump(mode="json") for call in answered.tool_calls or ()]
+def _to_repair(repair: Repair | None) -> list[dict[str, Any]]:
+    """Return what the model is told of its last answer, where that could not be used; no conversation keeps it."""
+    if repair is None:
+        return []
+    return [
+        {"role": "assistant", "content": repair.answer},
+        {"role": "user", "content": f"That answer cannot be used: {repair.error}. Answer again, in full."},
+    ]
+
+
+def _say(turn: Turn, messages: list[Message]) -> None:
+    """Add what the model is told in this turn to its conversation."""
     try:
         for message in messages:
             if message["role"] != "system":
                 turn.append(message["role"], message["content"])
+    except InvalidRequest as error:
+        raise unsent(f"it cannot be kept: {error}") from error
+
+
+def _answer_in(turn: Turn, answered: Any, said: Chat) -> None:
+    """Add what the model answered."""
+    calls = [call.model_dump(mode="json") for call in answered.tool_calls or ()]
+    try:
         turn.append("assistant", said["text"], tool_calls=calls or None, tokens=said.get("tokens_out"))
     except InvalidRequest as error:
         raise Unknown(f"the model's answer cannot be kept: {error}") from error
 
 
-def _answer(completion: Any, answer: str, ctx: Context) -> Chat:
+def _answer(completion: Any, ctx: Context) -> Chat:
     _record(completion, ctx)
     if not completion.choices:
         raise Unknown("the model answered without a choice")
     choice = completion.choices[0]
     text = choice.message.content or ""
     chat = Chat(text=text, json=None, model=completion.model, finish_reason=choice.finish_reason or "unknown")
-    if answer == "json":
-        try:
-            chat["json"] = parse_json(text, where="the answer", depth_limit=DEPTH_LIMIT - 1)
-        except InvalidRequest as error:
-            raise Unknown(f"the model was asked for JSON: {error}") from error
     if completion.usage is not None:
         chat["tokens_in"], chat["tokens_out"] = completion.usage.prompt_tokens, completion.usage.completion_tokens
     return chat
@@ -169,13 +208,13 @@ def _record(completion: Any, ctx: Context) -> None:
         ctx.used(tokens_in=usage.prompt_tokens, tokens_out=usage.completion_tokens, cost_usd=cost)
 
 
-def _refusal(error: openai.APIStatusError) -> Hold | Refused | Unknown:
-    headers, status = error.response.headers, error.status_code
-    after = retry_after(headers, now=datetime.now(UTC))
-    message = f"the model's server answered {status}: {error.message}"
-    wanted = should_retry(headers)
-    if status in TOO_MANY and wanted is not False:
-        return Hold(message, after=after)
-    if wanted or (wanted is None and (status >= SERVER_ERRORS or status in INDEFINITE)):
-        return Unknown(message, after=after)
-    return Refused(message)
+def _worded(error: openai.APIError) -> str:
+    import openai  # noqa: PLC0415  as above
+
+    match error:
+        case openai.APIStatusError():
+            return f"the model's server answered {error.status_code}: {error.message}"
+        case openai.APITimeoutError():
+            return f"the model did not answer in time: {error}"
+        case _:
+            return f"the model cannot be reached: {error.__cause__ or error}"
