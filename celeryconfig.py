@@ -6,14 +6,17 @@ installs a module of this name would configure its host's Celery.
 
 from __future__ import annotations
 
-from producer.ring import bounded_transport as _bounded_transport
+from producer.broker import celery_url as _celery_url
+from producer.broker import is_redis as _is_redis
+from producer.broker import queue_type as _queue_type
+from producer.broker import transport_options as _transport_options
 from worker.settings import WorkerSettings as _WorkerSettings
 
 # Celery takes every name without an underscore for a setting, and Flower shows it.
 _settings = _WorkerSettings.from_env()
 
 # The broker is a doorbell: everything that must survive is in Postgres.
-broker_url = _settings.redis_url
+broker_url = _celery_url(_settings.redis_url)
 # A worker that outlives a Redis restart must not give up on it, neither at the start nor later (default: 100 tries).
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
@@ -22,10 +25,17 @@ broker_channel_error_retry = True
 # An acquire that waits for ever would hold a job's lease for ever.
 broker_pool_acquire_timeout = 5
 broker_transport_options = {
-    **_bounded_transport(3.0),
-    # Outlasts BRPOP's own second; a dead TCP peer is noticed instead of waited for.
-    "socket_timeout": 30.0,
+    **_transport_options(_settings.redis_url, 3.0),
+    # Redis's outlasts BRPOP's own second; a dead TCP peer is noticed instead of waited for.
+    **({"socket_timeout": 30.0} if _is_redis(_settings.redis_url) else {}),
 }
+# A dead peer of RabbitMQ's is noticed by these; it asks twice in so many seconds. Redis has its own.
+broker_heartbeat = None if _is_redis(_settings.redis_url) else 10
+# On RabbitMQ rings wait in quorum queues, which outlive any one of its nodes.
+task_default_queue_type = _queue_type(_settings.redis_url)
+task_create_missing_queue_type = _queue_type(_settings.redis_url)
+# Without the step that makes 28 queues for messages due later, as soon as there is a quorum queue: we send none.
+worker_consumer = "worker.consumer:Consumer"
 # The ring is acknowledged after the attempt settled: a worker that dies leaves it to be handed out again.
 task_acks_late = True
 # An action that fails has been settled as failed in the ledger; ringing it again is the ledger's decision.

@@ -50,7 +50,9 @@ def _make_task(spec: ActionSpec) -> None:
             raise Reject(str(error), requeue=True) from error
 
     # JobFailed is expected: Celery logs it in one line instead of a traceback, which the ledger has.
-    app.task(name=spec.name, bind=True, throws=(JobFailed, JobsFailed), typing=False)(answer)
+    app.task(name=spec.name, bind=True, throws=(JobFailed, JobsFailed), typing=False, Request="worker.request:Request")(
+        answer
+    )
 
 
 for _spec in actions.values():

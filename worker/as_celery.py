@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from celery.exceptions import Retry
 
-from producer.errors import JobFailed, SurefootError
+from producer.errors import JobDegraded, JobFailed, SurefootError
 from producer.ledger.states import State
 from worker.doubt import Ended
 
@@ -24,6 +24,7 @@ def as_celery_has_it(ended: Sequence[Ended], *, rung: int) -> str:
 
     Raises:
         Retry: Where jobs wait, and none failed; the due times are in the ledger, and no message is sent from here.
+        JobDegraded: Where a fallback stands in for the one job's result.
         JobFailed: Where the one job ended without a result.
         JobsFailed: Where several were rung, and one at least did.
     """
@@ -44,6 +45,8 @@ def _one(job: Ended) -> str:
     if job.becomes is State.SUCCEEDED:
         return f"{job.becomes} at attempt {job.attempt}"
     error = job.error and {name: job.error[name] for name in ("type", "message")}
+    if job.becomes is State.DEGRADED:
+        raise JobDegraded(job.job_id, job.why, error=error)  # what stands in is nothing for Celery's log
     failure = JobFailed(job.job_id, job.becomes, error)
     if job.becomes is State.WAITING:
         why, delay = f"waiting for {job.waiting_for}", job.delay

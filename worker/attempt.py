@@ -10,7 +10,9 @@ from uuid import UUID
 
 from producer.conversation import Message
 from producer.envelope import Envelope
+from producer.ledger.deciding import Asked
 from producer.ledger.states import MOVES, State
+from worker.budget_statements import Asking, Spent
 
 # A job, and the fence under which it was claimed. The job alone does not name an attempt: a process may lose it, and
 # claim it anew while the one that lost it still runs.
@@ -29,6 +31,10 @@ class Attempt:
         deadline_left: Seconds until the job's deadline; None where it has none.
         repeat_left: Seconds for which repeating the effect is safe; None where always, or not yet intended.
         conversation_id: Of which conversation it is a turn, as it was accepted.
+        repairs: Attempts so far that were to repair an answer.
+        repair: ``{"error", "answer"}`` of the last answer that could not be used; None where there was none.
+        supersedes: The degraded job in whose place its result belongs; None where it is for itself.
+        policies: How often published policies had changed when it was claimed; None where there never was one.
     """
 
     job_id: UUID
@@ -49,6 +55,10 @@ class Attempt:
     repeat_left: float | None
     intended_before: bool
     conversation_id: str | None
+    repairs: int = 0
+    repair: Mapping[str, Any] | None = None
+    supersedes: UUID | None = None
+    policies: int | None = None
 
     @property
     def lease(self) -> Lease:
@@ -66,6 +76,8 @@ class Intent:
         quiet_seconds: After how long from now none of this attempt's effects can arrive any more; None where nothing
             can look them up.
         data: What the event says: the downstream key, the timeout.
+        approvals: What it rests on; they are used up with it.
+        asking: What is reserved of budgets with it, or it is not granted; None where none covers the action.
     """
 
     job_id: UUID
@@ -74,6 +86,8 @@ class Intent:
     repeat_seconds: float | None
     quiet_seconds: float | None = None
     data: Mapping[str, Any]
+    approvals: tuple[UUID, ...] = ()
+    asking: Asking | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +98,7 @@ class Settlement:
         was: The state that it moves the job from, ``claimed`` or ``running``.
         becomes: The state that it moves the job to.
         waiting_for: Set where it becomes ``waiting``.
+        waiting_on: Of which dependency, where it waits for one.
         delay: Seconds until the job is due again, or until its effect is looked up; None where neither follows.
         quiet_seconds: After how long from now none of this attempt's effects can arrive any more; None where nothing
             can look them up, or it had none.
@@ -93,8 +108,12 @@ class Settlement:
         kind: The event's.
         data: The event's, plain JSON.
         follow_ups: Accepted with the outcome, or the outcome is not written.
+        repair: ``{"error", "answer"}``, where the next attempt is to repair an answer.
+        supersedes: The degraded job in whose place a result belongs.
         conversation: The tenant's and its id, where the job is a turn of one.
         messages: Appended to it with the outcome.
+        asks: What people are asked, where it becomes ``awaiting_approval``.
+        spent: What it used, where it had reserved of budgets.
     """
 
     job_id: UUID
@@ -104,6 +123,7 @@ class Settlement:
     becomes: State
     kind: str
     waiting_for: str | None = None
+    waiting_on: str | None = None
     delay: float | None = None
     quiet_seconds: float | None = None
     rings: bool = True
@@ -117,10 +137,53 @@ class Settlement:
     cost_usd: Decimal | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     follow_ups: Sequence[Envelope] = ()
+    repair: Mapping[str, Any] | None = None
+    supersedes: UUID | None = None
     conversation: tuple[str, str] | None = None
     messages: Sequence[Message] = ()
+    asks: Asked | None = None
+    spent: Spent | None = None
+
+    @property
+    def brings(self) -> bool:
+        """Whether more is written with the outcome than a statement of its own can."""
+        superseding = self.supersedes is not None and self.becomes is State.SUCCEEDED
+        return bool(self.follow_ups or self.messages) or superseding or self.asks is not None
+
+    @property
+    def why(self) -> str:
+        """The rule that decided."""
+        return str(self.data.get("why", ""))
 
     def __post_init__(self) -> None:
         """Refuse a move that the table of states does not know: it would be a bug here, not a state of the world."""
         if self.becomes not in MOVES[self.was]:
             raise ValueError(f"a job cannot go from {self.was} to {self.becomes}")
+
+
+def attempt_of(row: Any, *, number: int, policies: int | None = None) -> Attempt:
+    """Return a row of a job and its decision as the attempt with that number."""
+    return Attempt(
+        job_id=row.id,
+        tenant=row.tenant,
+        action=row.action,
+        params=row.params,
+        fence=row.fence,
+        number=number,
+        queue=row.queue,
+        priority=row.priority,
+        traceparent=row.traceparent,
+        request_id=row.request_id,
+        user_id=row.user_id,
+        agent_id=row.agent_id,
+        maybe_happened=row.maybe_happened,
+        cancel_requested=row.cancel_requested,
+        deadline_left=None if row.deadline_left is None else float(row.deadline_left),
+        repeat_left=None if row.repeat_left is None else float(row.repeat_left),
+        intended_before=row.effect is not None,
+        conversation_id=row.conversation_id,
+        repairs=row.repairs,
+        repair=row.repair,
+        supersedes=row.supersedes,
+        policies=policies,
+    )

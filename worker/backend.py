@@ -15,7 +15,7 @@ from celery.exceptions import TimeoutError  # noqa: A004  what Celery's callers 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 
-from producer.errors import JobFailed
+from producer.errors import JobDegraded, JobFailed
 from producer.ledger import reads
 from producer.ledger.engine import open_engine, retrying
 from producer.ledger.states import State
@@ -26,7 +26,10 @@ CONNECTIONS = 2
 
 T = TypeVar("T")
 
-# Celery has fewer states. Those that have no counterpart keep our name, and are not ready: `get` waits on.
+DEGRADED = "DEGRADED"
+
+# Celery has fewer states. Those that have no counterpart keep our name; but for DEGRADED they are not ready: `get`
+# waits on.
 CELERY_STATES: Mapping[State, str] = MappingProxyType(
     {
         State.AWAITING_APPROVAL: "AWAITING_APPROVAL",
@@ -36,7 +39,7 @@ CELERY_STATES: Mapping[State, str] = MappingProxyType(
         State.RUNNING: states.STARTED,
         State.IN_DOUBT: "IN_DOUBT",
         State.SUCCEEDED: states.SUCCESS,
-        State.DEGRADED: states.FAILURE,  # a fallback must never be taken for the result
+        State.DEGRADED: DEGRADED,  # a fallback must never be taken for the result
         State.FAILED: states.FAILURE,
         State.DEAD: states.FAILURE,
         State.CANCELLED: states.REVOKED,
@@ -51,6 +54,9 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
 
     supports_autoexpire = True  # what is kept and for how long is the ledger's business
     persistent = True
+    READY_STATES = states.READY_STATES | {DEGRADED}
+    EXCEPTION_STATES = states.EXCEPTION_STATES | {DEGRADED}
+    PROPAGATE_STATES = states.PROPAGATE_STATES | {DEGRADED}
     _cache: dict[str, dict[str, Any]]  # Celery's, bounded
 
     def __init__(self, app: Any, **options: Any) -> None:
@@ -73,8 +79,8 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
             return {"task_id": task_id, "status": states.PENDING, "result": None, "traceback": None, "children": []}
         error = record.error or {}
         status = CELERY_STATES[record.state]
-        ended_badly = status in states.EXCEPTION_STATES
-        failure = JobFailed(record.id, record.state, record.error and {k: error[k] for k in ("type", "message")})
+        ended_badly = status in self.EXCEPTION_STATES
+        failure = _failure(record)
         return {
             "task_id": task_id,
             "status": status,
@@ -92,7 +98,7 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
         if cache and task_id in self._cache:
             return self._cache[task_id]
         meta = self.get_task_meta_for(task_id)
-        if cache and meta["status"] in states.READY_STATES:
+        if cache and meta["status"] in self.READY_STATES:
             self._cache[task_id] = meta
         return meta
 
@@ -123,13 +129,24 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
             return pending
         self._ensure_not_eager()  # type: ignore[attr-defined]  # its stubs leave it out
         until = math.inf if timeout is None else time.monotonic() + timeout
-        while (meta := self.get_task_meta(task_id))["status"] not in states.READY_STATES:
+        while (meta := self.get_task_meta(task_id))["status"] not in self.READY_STATES:
             if on_interval:
                 on_interval()
             if time.monotonic() >= until:
                 raise TimeoutError("The operation timed out.")
             self._waiting.wait(job_id, until=until, every=interval, meanwhile=on_interval)
         return meta
+
+    def wait_for_pending(self, result: Any, *args: Any, **options: Any) -> Any:
+        """Wait for a result as Celery does; raise for one that a fallback stands in for, which Celery would return.
+
+        Raises:
+            JobDegraded: Unless `propagate` is off.
+        """
+        answer: Any = super().wait_for_pending(result, *args, **options)
+        if options.get("propagate", True) and isinstance(answer, JobDegraded):
+            raise answer
+        return answer
 
     def _forget(self, task_id: str) -> None:
         self._cache.pop(task_id, None)  # the ledger is the record; only what we remembered goes
@@ -143,7 +160,7 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
         raise NotImplementedError("Surefoot has no chords; enqueue follow-up jobs instead")
 
     def _states_of(self, job_ids: Sequence[UUID]) -> dict[UUID, State]:
-        return self._read(lambda c: reads.states_of(c, self._settings.tenant, job_ids))
+        return self._read(lambda c: reads.states_of(c, job_ids))
 
     def _read(self, read: Callable[[Connection], T]) -> T:
         if self._engine is None:
@@ -158,7 +175,14 @@ class LedgerBackend(BaseBackend, SyncBackendMixin):
 
 
 def _is_ready(state: State | None) -> bool:
-    return state is not None and CELERY_STATES[state] in states.READY_STATES
+    return state is not None and CELERY_STATES[state] in LedgerBackend.READY_STATES
+
+
+def _failure(record: reads.JobRecord) -> JobFailed:
+    error = record.error and {name: record.error[name] for name in ("type", "message")}
+    if record.state is State.DEGRADED:
+        return JobDegraded(record.id, record.degraded_by or "", record.fallback, error)
+    return JobFailed(record.id, record.state, error)
 
 
 def _as_uuid(task_id: str) -> UUID | None:

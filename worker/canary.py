@@ -54,6 +54,7 @@ class Canary:
         self._channel: Any = None
         self._is_closing: Callable[[], bool] = lambda: False
         self._number = self._sent = self._heard = 0
+        self._deaf = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="canary", daemon=True)
 
@@ -80,6 +81,16 @@ class Canary:
     def lose(self) -> None:
         """Say that the connection is gone, and Celery looks for another."""
         self._channel = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the worker's start has come to its end; sending is the last of it."""
+        return self._thread.ident is not None
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether this worker ends because it heard nothing any more, or nobody would notice if it did."""
+        return self._deaf or (self.has_begun and not self._stopping.is_set() and not self._thread.is_alive())
 
     def _hear(self, body: Any, _message: Any) -> None:
         if isinstance(body, int):  # anybody may write into the queue
@@ -126,6 +137,7 @@ class Canary:
         """End this worker in good order, so that its supervisor starts it anew; or, where that gets stuck, at once."""
         if is_stopping() or self._is_closing():  # the latter is all that `control shutdown` brings about
             return
+        self._deaf = True
         log.error("worker.deaf", for_seconds=round(seconds, 1), queue=self.queue.name)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(self._grace + LAST_SECONDS)

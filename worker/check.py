@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import redis
 from redis.exceptions import RedisError
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from producer.broker import is_redis, redis_client
 from producer.ledger.engine import open_engine
-from producer.ledger.revision import REVISION, revision_of
+from producer.ledger.policies import policies_in_force
+from producer.ledger.revision import REVISION, is_newer, revision_of
 from producer.redact import redact_text
-from tasks import declared_schedules, load
-from worker.limits import doubts
+from tasks import declared_rules, declared_schedules, load
+from tasks._rules import rules_for
+from worker import breakers, limits, policies, published
 from worker.settings import WorkerSettings
 
 REDIS_SECONDS = 3.0
@@ -42,19 +44,29 @@ def findings(settings: WorkerSettings) -> Iterator[Finding]:
     yield Finding("ok", f"{len(actions)} actions: {', '.join(sorted(actions))}")
     if schedules := declared_schedules():
         yield Finding("ok", f"{len(schedules)} schedules: {', '.join(sorted(schedules))}")
+    if rules := declared_rules():
+        yield Finding("ok", f"{len(rules)} policies: {', '.join(rules)}")
+    yield from (Finding("warning", doubt) for doubt in policies.doubts(actions, rules.values()))
     yield from (Finding("warning", warning) for warning in settings.warnings())
-    yield from (Finding("warning", doubt) for doubt in doubts(settings.redis_url, actions))
-    yield from _postgres(settings)
+    for each in (limits, breakers):
+        yield from (Finding("warning", doubt) for doubt in each.doubts(settings.redis_url, actions))
+    yield from _postgres(settings, actions)
     yield from _broker(settings)
 
 
-def _postgres(settings: WorkerSettings) -> Iterator[Finding]:
+def _postgres(settings: WorkerSettings, actions: Collection[str]) -> Iterator[Finding]:
     engine = open_engine(settings.database_url, connections=1, name="surefoot-check")
     try:
         with engine.connect() as connection:
             yield Finding("ok", f"Postgres {connection.exec_driver_sql('SHOW server_version').scalar()}")
             yield from _durability(connection)
-        yield _schema(revision_of(engine))
+        schema = _schema(revision_of(engine))
+        yield schema
+        if schema.level == "ok":
+            with engine.connect() as connection:
+                rules = {action: rules_for(action) for action in actions}
+                lacking = published.doubts(actions, rules, policies_in_force(connection))
+            yield from (Finding("warning", doubt) for doubt in lacking)
     except SQLAlchemyError as error:
         yield Finding("error", f"Postgres cannot be reached: {redact_text(str(error.__cause__ or error)).strip()}")
     finally:
@@ -73,14 +85,16 @@ def _durability(connection: Connection) -> Iterator[Finding]:
 def _schema(revision: str | None) -> Finding:
     if revision == REVISION:
         return Finding("ok", f"schema {revision}")
+    if is_newer(revision):
+        return Finding("ok", f"schema {revision}, newer than this version's {REVISION}, which goes on over it")
     return Finding("error", f"the schema is {revision or 'not there'}, this one needs {REVISION}: run surefoot migrate")
 
 
 def _broker(settings: WorkerSettings) -> Iterator[Finding]:
-    if not settings.redis_url.startswith(("redis://", "rediss://")):
+    if not is_redis(settings.redis_url):
         return
     timeouts = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
-    with redis.Redis.from_url(settings.redis_url, **timeouts) as client:
+    with redis_client(settings.redis_url, **timeouts) as client:
         try:
             info = dict(client.info())
         except RedisError as error:

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from sqlalchemy.exc import DBAPIError
 
+from producer.ledger.conversations import LOOK_SECONDS
 from producer.ledger.states import CLOSED, State
 from producer.ring import Ring
 from tasks import Turn
@@ -16,10 +17,6 @@ from worker.performance import Performance
 from worker.retry import Verdict
 from worker.turns import Behind, TurnWanted
 from worker.writer import Writer
-
-# Whoever ends a turn rings for the next. Where nobody did (it was cancelled, or its worker died), a held job looks
-# again by itself after so long.
-LOOK_SECONDS = 20.0
 
 
 class Conversations:
@@ -65,7 +62,7 @@ class Conversations:
         """
         if settlement.becomes not in CLOSED and settlement.waiting_for != "conversation":
             return
-        with suppress(DBAPIError):  # it looks again by itself
+        with suppress(DBAPIError):  # the relays look again
             ring = await self._writer.next_turn(*conversation)
             if ring is not None:
                 self._ring([ring])

@@ -1,4 +1,4 @@
-"""Publishing what code declares to be done at fixed times. Each worker does so at its start."""
+"""Publishing what code declares: budgets, and what is to be done at fixed times. Each worker does so at its start."""
 
 from __future__ import annotations
 
@@ -7,10 +7,26 @@ from uuid import uuid4
 
 from sqlalchemy.engine import Connection
 
+from producer.ledger import budgets as ledger_budgets
 from producer.ledger.engine import transaction_on
 from producer.ledger.schedules import Declared, database_now, declare_all, lock_declaring, schedules_of, withdraw
-from tasks import DeclaredSchedule
+from tasks import DeclaredBudget, DeclaredSchedule
 from worker.log import log
+
+
+def publish_budgets(connection: Connection, declared: Iterable[DeclaredBudget]) -> None:
+    """Have the ledger hold these budgets. An operator's ceilings stay, and so does a newer version's word.
+
+    What no code declares any more stays, too, until somebody removes it: a ceiling does not go by itself.
+    """
+    rows = [
+        ledger_budgets.Declared(budget=each.budget, declared_by="code", declared_in=each.module) for each in declared
+    ]
+    if not rows:
+        return
+    stands = ledger_budgets.declare_budgets(connection, rows)
+    for name in sorted({row.budget.name for row in rows} - set(stands)):
+        log.warning("budget.not_declared", budget=name)
 
 
 def publish_schedules(

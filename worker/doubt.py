@@ -49,6 +49,7 @@ class Ruling:
         delay: Seconds until it is due, or looked at again; None where neither follows.
         absent: Whether this look counts as one that did not find the effect.
         looks_left: Where it stays in doubt.
+        supersedes: The degraded job in whose place a result belongs.
     """
 
     job_id: UUID
@@ -62,6 +63,7 @@ class Ruling:
     result: Any = None
     error: Mapping[str, Any] | None = None
     looks_left: int = 0
+    supersedes: UUID | None = None
 
     @property
     def waiting_for(self) -> str | None:
@@ -146,5 +148,6 @@ def _ruling(doubt: Doubt, found: Found, becomes: State, why: str, **more: Any) -
         found=found,
         becomes=becomes,
         why=why,
+        supersedes=attempt.supersedes,
         **more,
     )

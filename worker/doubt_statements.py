@@ -15,10 +15,13 @@ from sqlalchemy.engine import Connection
 
 from producer.ledger.accept import RING_PATIENCE_SECONDS
 from producer.ledger.conversations import wake_turns
+from producer.ledger.engine import transaction_on
 from producer.ledger.prepared import Prepared
 from producer.ledger.states import CLOSED, State, in_sql
+from producer.ledger.superseding import SUPERSEDES, supersede
+from worker.attempt import attempt_of
 from worker.doubt import Doubt, Ruling
-from worker.statements import as_json, attempt_of
+from worker.json_text import as_json, with_digest
 
 TAKE_UP = Prepared(
     "take_up",
@@ -40,7 +43,8 @@ SELECT t.id, t.tenant, t.action, t.attempt, t.fence, t.queue, t.priority, t.trac
   t.cancel_requested_at IS NOT NULL AS cancel_requested, NULL AS deadline_left, NULL AS repeat_left,
   t.looks_left, t.crashes, extract(epoch FROM t.quiet_at - clock_timestamp()) AS quiet_in,
   extract(epoch FROM clock_timestamp() - t.absent_at) AS absent_for,
-  t.conversation_id, d.request_id, d.user_id, d.agent_id, d.params
+  t.conversation_id, t.repairs, d.repair, d.request_id, d.user_id, d.agent_id, d.params,
+  {SUPERSEDES.format(j="t", d="d")} AS supersedes
 FROM taken t JOIN decisions d ON d.job_id = t.id
 """,
     ids="uuid[]",
@@ -121,7 +125,14 @@ def take_up(connection: Connection, wanted: Sequence[WantedLook]) -> list[Doubt]
 def write_rulings(connection: Connection, worker: str, rulings: Sequence[Ruling]) -> dict[UUID, Ruled]:
     """Write rulings, each with its event; one on a job that has moved on is left out."""
     asked = as_json([_ruling_row(ruling) for ruling in rulings])
-    rows = RULE.run(connection, {"asked": asked, "worker": worker})
+    parameters = {"asked": asked, "worker": worker}
+    superseding = [each.job_id for each in rulings if each.supersedes and each.becomes is State.SUCCEEDED]
+    if superseding:
+        with transaction_on(connection):
+            rows = RULE.run_plain(connection, parameters)
+            supersede(connection, superseding, worker=worker)
+    else:
+        rows = RULE.run(connection, parameters)
     # A turn of a conversation that ended by a ruling makes room for the next.
     wake_turns(connection, [row.id for row in rows if row.conversation_id is not None and row.becomes in CLOSED])
     return {row.id: "ruled" for row in rows}
@@ -138,6 +149,7 @@ def _doubt(row: Any) -> Doubt:
 
 
 def _ruling_row(ruling: Ruling) -> dict[str, Any]:
+    result = None if ruling.becomes is not State.SUCCEEDED else as_json(ruling.result)
     return {
         "id": ruling.job_id,
         "fence": ruling.fence,
@@ -147,6 +159,6 @@ def _ruling_row(ruling: Ruling) -> dict[str, Any]:
         "delay": ruling.delay,
         "patience": RING_PATIENCE_SECONDS if ruling.rings else 0,
         "absent": ruling.absent,
-        "result": None if ruling.becomes is not State.SUCCEEDED else as_json(ruling.result),
-        "data": ruling.event_data(),
+        "result": result,
+        "data": with_digest(ruling.event_data(), result),
     }

@@ -15,11 +15,12 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry as RedisRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LineBroken
 from redis.exceptions import NoScriptError, ResponseError
+
+from producer.broker import async_redis_pool, is_redis
 
 # No attempt waits longer for a Redis that does not answer.
 TIMEOUT_SECONDS = 0.25
@@ -61,7 +62,9 @@ class Fleet:
             url: The broker's. Where that is no Redis, nothing can ever be asked.
             on_away: Told the error when Redis stops answering, once until it answers again.
         """
-        self._connection = _connection(url)
+        # Kept with its connection, which asks it where Redis is.
+        self._pool = _pool(url)
+        self._connection: Any = None if self._pool is None else self._pool.make_connection()
         self._on_away = on_away
         self._away_until, self._told = 0.0, False
         self._line: list[_Asked] = []
@@ -207,12 +210,9 @@ def _in_full(asked: _Asked) -> tuple[Any, ...]:
     return asked.words if asked.script is None else ("EVAL", asked.script.text, *asked.words)
 
 
-def _connection(url: str) -> Any:
-    if not url.startswith(("redis://", "rediss://")):
+def _pool(url: str) -> Any:
+    if not is_redis(url):
         return None
     # Without redis-py's retries, which would hold an attempt for eight seconds; and without its timeouts, each of which
     # is a task of its own for every command. The time is kept above.
-    pool = ConnectionPool.from_url(
-        url, socket_timeout=None, socket_connect_timeout=None, retry=RedisRetry(NoBackoff(), 0)
-    )
-    return pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's own gap
+    return async_redis_pool(url, socket_timeout=None, socket_connect_timeout=None, retry=RedisRetry(NoBackoff(), 0))

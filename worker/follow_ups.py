@@ -15,6 +15,9 @@ from producer.ring import Ring
 from producer.sealing import seal_by
 from tasks import Context
 
+# Of one attempt, together: they are written in one statement, for which whatever else the process writes has to wait.
+CHARACTERS_LIMIT = 16 << 20
+
 ReadActions = Callable[[], Awaitable[Actions]]
 
 
@@ -44,8 +47,15 @@ class FollowUps:
             OperationalError: If `read` does.
         """
         sealed = []
+        characters = 0
         for number, request in enumerate(context.follow_ups):
-            sealed.append(await self._seal(context, number, request, read))
+            envelope = await self._seal(context, number, request, read)
+            characters += envelope.characters
+            if characters > CHARACTERS_LIMIT:
+                limit = f"{CHARACTERS_LIMIT:,} characters"
+                problem = f"makes those of one attempt larger than {limit}; have one of them ask for the rest"
+                raise InvalidRequest(f"follow_ups[{number}]", problem, number)
+            sealed.append(envelope)
             await asyncio.sleep(0)  # a thousand of them must not keep the loop
         return tuple(sealed)
 

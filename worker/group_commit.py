@@ -1,7 +1,7 @@
 """Group commit: what many attempts have to write becomes few statements and few commits.
 
 One thread with one connection. Whatever waits when it looks goes into one statement of its kind; meanwhile more
-gathers. So a lone attempt waits for nothing but its own commit, and a crowd shares one.
+gathers: a lone attempt waits for nothing but its own commit, and a crowd shares one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from producer.ledger.engine import READ_ONLY
+from worker.away import as_operational, is_away, is_collision
 from worker.log import log
+from worker.meter import meter
 
 BATCH = 500
 # How long to wait between tries to reach a ledger that is away, growing up to the last.
@@ -28,10 +28,8 @@ AWAY_PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 LOCK_MILLISECONDS = 250
 # How long such a row, or one that met a deadlock, is left alone before it is tried again.
 COLLIDED_PAUSE = 0.25
-# Lock not available, deadlock, serialisation failure, statement timeout.
-COLLISIONS = frozenset({"55P03", "40P01", "40001", "57014"})
-# The server goes away, has no room (a full disk among them), or is a standby by now: SQLSTATE's classes.
-AWAY_CLASSES = ("08", "53", "57")
+# It is tried by itself then, and hardly waited for: there may be hundreds of them, and all else waits meanwhile.
+COLLIDED_LOCK_MILLISECONDS, COLLIDED_BATCH = 10, 20
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
@@ -48,11 +46,13 @@ class Kind(Generic[R]):
         write: Takes the rows in one statement, which must be safe to repeat; answers by key, and leaves out those
             that it has nothing to say of.
         missing: The answer for a row that was left out.
+        lock_milliseconds: How long its rows may be locked by others, where that is longer than for the other kinds.
     """
 
     name: str
     write: Write
     missing: R
+    lock_milliseconds: int | None = None
 
 
 class _Answer(asyncio.Future[Any]):
@@ -70,6 +70,7 @@ class _Waiting:
     Attributes:
         seconds_left: For how long the ledger may still be waited for.
         not_before: On the monotonic clock; 0 is at once.
+        collided: Whether somebody else had it locked when it was tried last.
     """
 
     kind: Kind[Any]
@@ -79,6 +80,7 @@ class _Waiting:
     future: _Answer
     seconds_left: Callable[[], float]
     not_before: float = 0.0
+    collided: bool = False
 
 
 class GroupCommit:
@@ -97,6 +99,7 @@ class GroupCommit:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._tries = 0
+        self._patience = 0  # the connection's lock_timeout, where it is known
 
     async def write(self, kind: Kind[R], rows: Mapping[Any, Any], *, seconds_left: Callable[[], float]) -> dict[Any, R]:
         """Write rows along with whatever else waits, and return the ledger's answer for each.
@@ -144,7 +147,7 @@ class GroupCommit:
             self._wait_for_rows()  # first: a ledger that is away is nobody's concern while there is nothing to write
             try:
                 with self._engine.connect() as connection:
-                    connection.exec_driver_sql(f"SET lock_timeout = {LOCK_MILLISECONDS}")
+                    self._patience = 0
                     self._write_until_lost(connection)
             except Exception as error:  # noqa: BLE001  a writer that died of anything would stop its process for good
                 self._pause(error)
@@ -165,23 +168,26 @@ class GroupCommit:
         self._wait_for_rows()
         found = False
         for kind in self._kinds:
-            batch = self._take(kind)
-            if batch:
-                found = True
-                yield batch
-        if not found:  # only rows that somebody else has locked
-            with self._changed:
+            if not self._waiting[kind.name]:  # of most kinds nothing waits, and to look takes no lock
+                continue
+            for most, collided in ((BATCH, False), (COLLIDED_BATCH, True)):
+                if batch := self._take(kind, most, collided=collided):
+                    found = True
+                    yield batch
+        with self._changed:
+            if not found:  # only rows that somebody else has locked
                 self._changed.wait(COLLIDED_PAUSE)
 
     def _wait_for_rows(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: any(self._waiting.values()))
 
-    def _take(self, kind: Kind[Any]) -> list[_Waiting]:
+    def _take(self, kind: Kind[Any], most: int, *, collided: bool) -> list[_Waiting]:
         now, taken, left = time.monotonic(), {}, []  # type: ignore[var-annotated]
         with self._changed:
             for each in self._waiting[kind.name]:
-                if len(taken) < BATCH and each.not_before <= now and each.key not in taken:
+                may_be = each.collided is collided and each.not_before <= now
+                if may_be and len(taken) < most and each.key not in taken:
                     taken[each.key] = each
                 else:
                     left.append(each)
@@ -191,7 +197,8 @@ class GroupCommit:
     def _put_back(self, batch: Sequence[_Waiting]) -> None:
         unanswered = [each for each in batch if not each.future.done()]
         with self._changed:
-            self._waiting[batch[0].kind.name][:0] = unanswered
+            waiting = self._waiting[batch[0].kind.name]
+            waiting[:0] = (each for each in unanswered if each not in waiting)
 
     def _write(self, connection: Connection, batch: list[_Waiting]) -> None:
         """Write a batch; where one row spoils the statement, write them one by one.
@@ -199,30 +206,50 @@ class GroupCommit:
         Raises:
             DBAPIError: If the ledger is away; nothing of the batch is known to be written.
         """
+        if batch[0].collided and len(batch) > 1:
+            self._write_each(connection, batch)
+            return
         try:
-            _answer(batch, batch[0].kind.write(connection, [each.row for each in batch]))
+            self._wait_for_locks(connection, batch[0])
+            began = time.monotonic()
+            answers = batch[0].kind.write(connection, [each.row for each in batch])
+            meter().wrote(batch[0].kind.name, len(batch), time.monotonic() - began)
+            _answer(batch, answers)
         except Exception as error:
-            if _is_away(error):
+            if is_away(error):
                 raise
             if len(batch) > 1:
-                for each in batch:
-                    self._write(connection, [each])
-            elif _code(error) in COLLISIONS and batch[0].seconds_left() > COLLIDED_PAUSE:
-                batch[0].not_before = time.monotonic() + COLLIDED_PAUSE
+                self._write_each(connection, batch)
+            elif is_collision(error) and batch[0].seconds_left() > COLLIDED_PAUSE:
+                batch[0].collided, batch[0].not_before = True, time.monotonic() + COLLIDED_PAUSE
                 self._put_back(batch)
             else:
                 _fail(batch, error)
+
+    def _write_each(self, connection: Connection, batch: Sequence[_Waiting]) -> None:
+        """Write rows one by one, without waiting for those that somebody else has locked."""
+        for each in batch:
+            each.collided = True
+            self._write(connection, [each])
+
+    def _wait_for_locks(self, connection: Connection, first: _Waiting) -> None:
+        usual = COLLIDED_LOCK_MILLISECONDS if first.collided else LOCK_MILLISECONDS
+        milliseconds = first.kind.lock_milliseconds or usual
+        if self._patience != milliseconds:
+            connection.exec_driver_sql(f"SET lock_timeout = {milliseconds}")
+            self._patience = milliseconds
 
     def _pause(self, error: Exception) -> None:
         """Wait before the next try; let go of the rows that cannot wait so long."""
         pause = AWAY_PAUSES[min(self._tries, len(AWAY_PAUSES) - 1)]
         self._tries += 1
+        meter().ledger_missed()
         log.warning("ledger.unreachable", error=str(getattr(error, "orig", error)), pause_seconds=pause)
         with self._changed:
             over = [each for rows in self._waiting.values() for each in rows if each.seconds_left() <= pause]
             for name, rows in self._waiting.items():
                 self._waiting[name] = [each for each in rows if each not in over]
-        _fail(over, _as_operational(error))
+        _fail(over, as_operational(error))
         time.sleep(pause)
 
 
@@ -255,28 +282,3 @@ def _resolve(batch: Sequence[_Waiting], resolve: Callable[[_Waiting], None]) -> 
 
     if batch:
         batch[0].loop.call_soon_threadsafe(on_loop)
-
-
-def _is_away(error: Exception) -> bool:
-    if not isinstance(error, DBAPIError):
-        return False
-    code = _code(error)
-    if error.connection_invalidated or isinstance(error, InterfaceError) or code is None or code == READ_ONLY:
-        return True
-    return code.startswith(AWAY_CLASSES) and code not in COLLISIONS
-
-
-def _as_operational(error: Exception) -> OperationalError:
-    """Return the error as one of the class that says so: for a standby, say, the driver has another.
-
-    Callers take the others to mean that the row is at fault.
-    """
-    if isinstance(error, OperationalError):
-        return error
-    away = OperationalError(getattr(error, "statement", None), None, getattr(error, "orig", None) or error)
-    away.__cause__ = error
-    return away
-
-
-def _code(error: Exception) -> str | None:
-    return getattr(getattr(error, "orig", None), "pgcode", None)

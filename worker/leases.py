@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from producer.errors import SurefootError
 from worker.attempt import Lease
 from worker.log import log
+from worker.meter import meter
 from worker.statements import renew
 
 
@@ -51,19 +52,26 @@ class Leases:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def keep(self, leases: Iterable[Lease], claimed_at: float) -> None:
+    def keep(self, leases: Iterable[Lease], claimed_at: float) -> set[Lease]:
         """Renew what was claimed, until `held` lets go of it. For the thread that claims: the loop may be kept busy.
 
         Args:
-            leases: Each must come to be `held`, or it is renewed for as long as the process lives.
+            leases: Each that is returned must come to be `held`, or it is renewed for as long as the process lives.
             claimed_at: On the monotonic clock, when the claim *left*: our window must end before the ledger's does.
+
+        Returns:
+            Those that nobody here holds yet. One that is held was claimed before: a Postgres that crashed forgot it,
+            and gave it to us anew. It is the attempt's that holds it.
         """
         with self._lock:
-            self._held.update(dict.fromkeys(leases, claimed_at))
+            claimed = dict.fromkeys(leases, claimed_at)
+            anew = claimed.keys() - self._held.keys()
+            self._held.update(claimed)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
                 thread.start()  # which may fail; the next claim tries again
                 self._thread = thread
+        return anew
 
     @contextmanager
     def held(self, job_id: UUID, fence: int) -> Iterator[None]:
@@ -119,4 +127,5 @@ class Leases:
                     continue
                 del self._held[lease]
                 if lease not in self._settling:
+                    meter().lease_lost()
                     log.warning("lease.lost", job_id=str(lease[0]), fence=lease[1])

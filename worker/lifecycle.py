@@ -10,16 +10,23 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from billiard import current_process
 from celery import signals
 from celery.worker import state as worker_state
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from producer.ledger.revision import REVISION, revision_of
-from tasks import ActionSpec, declared_schedules
-from worker.declare import publish_schedules
-from worker.limits import doubts
+from producer.spans import OTLP, export
+from tasks import ActionSpec, declared_budgets, declared_rules, declared_schedules
+from tasks._dependency import dependency_named
+from worker import breakers, limits, policies
+from worker.declare import publish_budgets, publish_schedules
 from worker.log import configure, log
+from worker.meter import count_with
+from worker.published import publish_policies
+from worker.settings import NOWHERE
+from worker.stopping import is_stopping
 
 # Celery gives its children no longer, either.
 FLUSH_SECONDS = 1.0
@@ -44,6 +51,7 @@ def publish(connection: Connection, actions: list[ActionSpec]) -> None:
 
 def _published(spec: ActionSpec) -> dict[str, Any]:
     dependency = spec.dependency if isinstance(spec.dependency, str) else "by params"
+    breaker = dependency_named(spec.dependency).published() if isinstance(spec.dependency, str) else None
     return {
         "name": spec.name,
         "version": spec.version,
@@ -57,9 +65,18 @@ def _published(spec: ActionSpec) -> dict[str, Any]:
         | {
             "key_ttl": spec.key_ttl,
             "verify_after": spec.verify and spec.verify.after,
+            "fallback": spec.fallback and spec.fallback.place,
+            "supersede_after": spec.supersede_after,
             "conversation": spec.conversation,
+            "undo": spec.undo,
+            "costs": spec.cost is not None,
+            "rules": [
+                {"name": each.name, "version": each.version}
+                for each in declared_rules().values()
+                if each.matches(spec.name)
+            ],
         }
-        | {"dependency": dependency, "ring_size": spec.ring_size},
+        | {"dependency": dependency, "breaker": breaker, "on_open": spec.on_open, "ring_size": spec.ring_size},
     }
 
 
@@ -100,7 +117,12 @@ def _refuse_a_wrong_start() -> None:
     for error in settings.errors():
         log.error("settings.refused", error=error)
         raise SystemExit(error)
-    for warning in (*settings.warnings(), *doubts(settings.redis_url, actions)):
+    for warning in (
+        *settings.warnings(),
+        *limits.doubts(settings.redis_url, actions),
+        *breakers.doubts(settings.redis_url, actions),
+        *policies.doubts(actions, declared_rules().values()),
+    ):
         log.warning("settings.doubtful", warning=warning)
     revision = revision_of(parts().engine)
     if revision is None or revision < REVISION:
@@ -111,17 +133,61 @@ def _refuse_a_wrong_start() -> None:
         raise SystemExit(message)
 
 
+@signals.worker_init.connect(weak=False)
+def _begin_to_count(sender: Any = None, **_: Any) -> None:
+    from worker.app import parts, settings  # noqa: PLC0415  the app imports this module
+
+    if settings.metrics_address == NOWHERE:
+        return
+    from worker.exporter import begin_to_count  # noqa: PLC0415  half of what Celery takes to load, and often unwanted
+
+    canary = parts().canary
+    begin_to_count(
+        settings.metrics_address,
+        worker=sender,
+        lives=lambda: not canary.is_deaf,
+        ready=lambda: canary.has_begun and not is_stopping(),
+    )
+
+
+@signals.worker_init.connect(weak=False)
+@_or_not_at_all
+def _begin_to_trace() -> None:
+    from worker.app import settings  # noqa: PLC0415  the app imports this module
+
+    if settings.traces == OTLP:
+        export("surefoot-worker", settings.traces)
+        from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor  # noqa: PLC0415  an extra
+
+        # What actions call over httpx, models' clients included, is a span of its own, whose id goes along.
+        HTTPXClientInstrumentor().instrument()
+
+
+@signals.worker_process_init.connect(weak=False)
+def _count_in_child(**_: Any) -> None:
+    from worker.app import settings  # noqa: PLC0415  the app imports this module
+
+    if settings.metrics_address != NOWHERE:
+        from worker.metrics import counting_in_child  # noqa: PLC0415  as above
+
+        count_with(counting_in_child(current_process().index))  # type: ignore[attr-defined]  # a pool's has one
+
+
 @signals.worker_ready.connect(weak=False)
 @_or_not_at_all
 def _start() -> None:
     from worker.app import actions, parts, settings  # noqa: PLC0415  the app imports this module
 
     with parts().engine.connect() as connection:
+        publish_policies(connection, declared_rules().values())  # first: what is known to be there is guarded
         publish(connection, list(actions.values()))
+        publish_budgets(connection, declared_budgets().values())
         publish_schedules(
             connection, declared_schedules().values(), tenant=settings.tenant, imported=sys.modules.keys()
         )
     parts().runner.performer.threads.on_left_behind = _recycle_above_the_cap
+    parts().alerts.start()
+    parts().anchors.start()
     parts().relay.start()
     parts().canary.start()
     log.info("worker.started", actions=len(actions))
@@ -143,6 +209,8 @@ def _stop(sig: str = "", how: str = "", **_: Any) -> None:
     log.info("worker.stopping", signal=sig, how=how)
     parts().canary.stop()
     parts().relay.stop()
+    parts().alerts.stop()
+    parts().anchors.stop()
 
 
 @signals.task_revoked.connect(weak=False)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
+from producer.broker import is_redis
 from producer.ring import Ring
 from tasks import ActionSpec
 from worker.fleet import AWAY_SECONDS, Away, Fleet, Script
@@ -34,7 +35,7 @@ class Blocked:
     Attributes:
         waiting_for: What the job waits for.
         delay: Seconds until it should come back by itself.
-        why: For the event; docs/retries.md names them all.
+        why: For the event; docs/retries-and-breakers.md names them all.
     """
 
     waiting_for: Literal["concurrency", "rate"]
@@ -239,7 +240,7 @@ class Limits:
 
 def doubts(redis_url: str, actions: Mapping[str, ActionSpec]) -> list[str]:
     """Return what will surprise about these actions' limits where the broker is no Redis, in a sentence each."""
-    if redis_url.startswith(("redis://", "rediss://")):
+    if is_redis(redis_url):
         return []
     becomes = {"local": "each process keeps it by itself", "hold": "nothing of it will ever run", "allow": "it is none"}
     return [

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
@@ -90,6 +90,30 @@ async def all_of(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
             for task in left:
                 task.cancel()
     return [task.result() for task in tasks]
+
+
+async def all_but(
+    lost: tuple[type[Exception], ...], works: Iterable[Coroutine[Any, Any, T]], *, log_lost: Callable[[Exception], None]
+) -> list[T]:
+    """Await all at the same time, to the end of each; what some raise of these errors hides nothing of the others.
+
+    Raises:
+        BaseException: What the first of them raised, if that is another error, or if not one came to its end.
+    """
+
+    async def either(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
+        try:
+            return await work, None
+        except lost as error:
+            return None, error
+
+    ends = await all_of(map(either, works))
+    errors = [error for _, error in ends if error is not None]
+    if errors and len(errors) == len(ends):
+        raise errors[0]
+    for error in errors:
+        log_lost(error)
+    return [cast("T", ended) for ended, error in ends if error is None]
 
 
 @cache

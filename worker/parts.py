@@ -13,26 +13,45 @@ from typing import Any
 
 from celery import Celery
 from sqlalchemy import Engine
+from sqlalchemy.engine import Connection
 
 from producer.announce import Announcer
 from producer.ledger.engine import open_engine
+from producer.ledger.seals import SealKey
 from producer.ring import Bell
 from tasks import ActionSpec
-from worker.breaker import Holds
+from tasks._rules import rules_for
+from worker.alerts import Alerts
+from worker.anchors import Anchors
+from worker.approval_sweep import sweep_approvals
+from worker.breaker_moves import Moves
+from worker.breakers import Breakers
+from worker.budget_pruner import BudgetPruner
+from worker.budgets import Budgets
 from worker.canary import Canary
 from worker.conversations import Conversations
+from worker.fallback import Fallbacks
+from worker.fleet import AWAY_SECONDS, Fleet
 from worker.follow_ups import FollowUps
+from worker.gates import Gates
+from worker.holds import Holds
 from worker.leases import Leases
 from worker.limits import Limits
+from worker.log import log
 from worker.loop import process_loop
 from worker.perform import Performer
+from worker.policies import Policies
+from worker.published import Published
 from worker.relay import Relay
 from worker.rescue import rescue
+from worker.retry_budget import RetryBudget
 from worker.runner import Runner
 from worker.schedule import Ticker
-from worker.settings import WorkerSettings
+from worker.sealer import Sealer
+from worker.settings import NOWHERE, WorkerSettings
 from worker.threads import Threads
 from worker.timer import RingTimer
+from worker.validation import Validation
 from worker.verifier import Verifier
 from worker.writer import Writer
 
@@ -46,6 +65,8 @@ class Parts:
     runner: Runner
     relay: Relay
     canary: Canary
+    alerts: Alerts
+    anchors: Anchors
 
 
 def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: Celery) -> Parts:
@@ -72,21 +93,48 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         on_claimed=leases.keep,
         on_accepted=follow_ups.ring,
     )
+    rules = {name: rules for name in actions if (rules := rules_for(name))}
+    published = Published(actions, rules)
     performer, timer = Performer(thread_places=settings.threads, threads=Threads()), RingTimer(bell)
+    fleet = Fleet(settings.redis_url, on_away=_log_away)
+    gates = Gates(
+        leases=leases,
+        policies=Policies(rules, published, writer, leases, performer, jitter=random.random),
+        conversations=Conversations(writer, ring=bell.ring, jitter=random.random),
+        holds=Holds(fleet),
+        limits=limits,
+        retries=RetryBudget(fleet),
+        budgets=Budgets(writer, random.random),
+        breakers=Breakers(settings.redis_url, fleet, worker=worker),
+        fallbacks=Fallbacks(performer),
+        jitter=random.random,
+    )
     runner = Runner(
         actions=actions,
         writer=writer,
         leases=leases,
-        holds=Holds(settings.redis_url),
-        limits=limits,
-        conversations=Conversations(writer, ring=bell.ring, jitter=random.random),
+        gates=gates,
         follow_ups=follow_ups,
         performer=performer,
+        validation=Validation(performer),
         verifier=Verifier(writer, performer, timer, announcer, settings.crash_cap),
         timer=timer,
         announcer=announcer,
         jitter=random.random,
     )
+    alerts = Alerts(settings, who=worker)
+    anchors = Anchors(
+        "" if settings.anchor_to == NOWHERE else settings.anchor_to, every_seconds=settings.anchor_seconds
+    )
+    pruner = BudgetPruner(days=settings.budget_days)
+    sealer = Sealer(SealKey.of(settings.signing_key), on_sealed=anchors.sealed)
+
+    def look(connection: Connection) -> None:
+        published.look(connection)
+        sealer.look(connection)
+        alerts.look(connection)
+        pruner.look(connection)
+
     relay = Relay(
         engine,
         bell,
@@ -94,7 +142,13 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         every_seconds=settings.relay_seconds,
         tick=Ticker(queue=settings.queue).tick,
         rescue=partial(rescue, worker=worker, crash_cap=settings.crash_cap, announce=announcer.announce),
+        approvals=partial(sweep_approvals, worker=worker, announce=announcer.announce),
+        sweep=Moves(settings.redis_url).sweep,
         announce=announcer.announce,
+        look=look,
+        knows=lambda action, version: (
+            action in actions and actions[action].version == version and published.lacking(action) is None
+        ),
     )
     canary = Canary(
         app,
@@ -103,7 +157,11 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         deaf_seconds=settings.deaf_seconds,
         grace=max((spec.policy.timeout for spec in actions.values()), default=0.0),
     )
-    return Parts(engine, bell, runner, relay, canary)
+    return Parts(engine, bell, runner, relay, canary, alerts, anchors)
+
+
+def _log_away(error: str) -> None:
+    log.warning("dependency.unshared", error=error, for_seconds=AWAY_SECONDS)
 
 
 def _on_loop(work: Coroutine[Any, Any, None]) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from producer.errors import SurefootError
@@ -20,7 +21,7 @@ LAST_WORDS_SECONDS = 2.0
 
 
 class Performable(Protocol):
-    """What can be performed: an action, or its verify hook."""
+    """What can be performed: an action, a hook of one, a policy."""
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -31,12 +32,21 @@ class Performable(Protocol):
         """Whether that makes a coroutine."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What to perform, where nothing else has the shape of it."""
+
+    function: Callable[..., Any]
+    is_async: bool
+
+
 class Performer:
     """Performs actions for one worker process, on its loop.
 
     Attributes:
         places: For attempts of async actions.
         thread_places: For those of sync actions.
+        beside: For sync hooks and policies, each of which takes a thread; none of them waits for another.
         threads: In which these run.
         deaf: Async actions that overheard that they should end and have not ended yet; their attempts have.
     """
@@ -44,11 +54,21 @@ class Performer:
     def __init__(self, *, thread_places: int, threads: Threads) -> None:
         """Start no thread yet. How many async attempts run at once is Celery's pool's to say, which knows its limit."""
         self.places, self.thread_places, self.threads = Places(math.inf), Places(thread_places), threads
+        self.beside = Places(thread_places)
         self.deaf = 0
 
     def room(self, work: Performable) -> Places:
         """Return where a place is to be taken for attempts at this action, before their jobs are claimed."""
         return self.places if work.is_async else self.thread_places
+
+    def room_beside(self, work: Performable, *, has_thread: bool = False) -> AbstractAsyncContextManager[None]:
+        """Return where what stands beside an attempt's action has its place for a block: a hook of it, a policy.
+
+        Args:
+            work: That.
+            has_thread: Whether the attempt has a thread, as one of a sync action does, in whose place it may run.
+        """
+        return nullcontext() if work.is_async or has_thread else self.beside.take(1)
 
     def close(self) -> None:
         """Begin nothing more."""

@@ -26,6 +26,7 @@ from celery.worker import state as worker_state
 from greenlet import getcurrent
 from kombu.asynchronous import Hub
 
+from producer.ring import Ring
 from worker.beside import Beside
 from worker.loop import CutOff, Reason, TaskGreenlet, cut_off, process_loop
 from worker.stopping import note_stop
@@ -111,10 +112,11 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
         self._loop = process_loop()
         from worker.app import parts  # noqa: PLC0415  Celery imports this module before its app
 
-        self._runner = parts().runner
+        self._runner, relay = parts().runner, parts().relay
         self._give_places()
         self._beside = Beside(self._runner.run)
-        self._runner.limits.serve_here(self._beside.begin)
+        self._runner.gates.limits.serve_here(self._beside.begin)
+        relay.serve_here(lambda rings: self._loop.call_soon_threadsafe(self._begin_beside, rings))
 
     def register_with_event_loop(self, loop: Hub) -> None:
         """Remember whose acknowledgements are to be sent; kombu forgets its current hub with each lost connection."""
@@ -203,6 +205,10 @@ class TaskPool(_Base):  # type: ignore[misc]  # so it is Any here
                 _PREFORK._run_ready_callbacks(self._hub)  # noqa: SLF001  public to no one, and what prefork itself uses
 
     # ---- on the loop's thread ----------------------------------------------------------------------------------
+
+    def _begin_beside(self, rings: Sequence[Ring]) -> None:
+        if len(self._beside) < self.limit:  # else they are the relays' still, which look at them again
+            self._beside.begin(rings)
 
     def _begin(self, task: PoolTask) -> None:
         task.running = self._loop.create_task(self._run(task), name=f"ring {task.id}")

@@ -2,43 +2,60 @@
 
 An accepted job is safe once it is in the ledger; this is what makes it happen all the same when the producer died
 before ringing, when Redis lost the ring, or when the worker that would have rung a retry is gone. It also expires
-jobs whose deadline has passed, and makes the jobs of schedules that are due (worker/schedule.py).
+jobs whose deadline has passed, and those for which people were asked in vain (worker/approval_sweep.py), makes the jobs
+of schedules that are due (worker/schedule.py), and writes down what breakers went through (worker/breaker_moves.py).
+
+A ring that nobody answered may have been taken by a worker that does not know the job's version, as while a deploy is
+under way; the next one might be, too. So a worker that knows it performs a few of these itself, and the others leave
+them to such a one.
 """
 
 from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from producer.ledger.accept import RING_PATIENCE_SECONDS
-from producer.ledger.conversations import wake_turns
-from producer.ledger.engine import WAKE_CHANNEL
+from producer.ledger.conversations import put_off_turns, wake_turns
+from producer.ledger.engine import WAKE_CHANNEL, is_disconnect
 from producer.ledger.states import RINGABLE, State, in_sql, looks_left
 from producer.ring import Bell, Ring
 from worker.log import log
+from worker.meter import meter
 
 BATCH = 500
 # A ring that waits behind others is not lost. Only after this long is one repeated into a queue that is not empty.
 CROWDED_SECONDS = 900.0
 LONGEST_LOOK_SECONDS = 60.0
+# What was rung in vain, and this worker does not know, is looked at again after so long, and then ever later.
+STRANGE_SECONDS, STRANGE_SHARE = 1.0, 1 / 8
+# A ring may get lost. What was rung again and is due for so long was taken by somebody who does not know it.
+VAIN_SECONDS = 8.0
+# How many of those a worker takes at a look: where all rings got lost, others have places for them, too.
+HERE = 20
 # A ring that waits behind others is looked at again after so long at the soonest.
 CROWDED_LOOK_SECONDS = 20.0
 AWAY_LOOK_SECONDS = 1.0
 AWAY_PAUSE_SECONDS = 1.0
+# What the ledger refuses of breakers is asked of it again after so long: jobs are due meanwhile.
+REFUSED_PAUSE_SECONDS = 60.0
 
 # Due for a worker, or in doubt while there is somebody to ask.
 TO_RING = f"(state IN ({in_sql(RINGABLE)}) OR looks_left > 0)"
 
 # ring_at is when to look at a job next. At or before due_at: nobody has promised to ring it. After that somebody did.
 DUE = text(f"""
-SELECT j.id, j.action, j.queue, j.priority, j.traceparent, d.request_id, j.ring_at <= j.due_at AS fresh,
-  coalesce(CAST(a.policy ->> 'ring_size' AS int), 1) AS together,
+SELECT j.id, j.action, j.action_version, j.queue, j.priority, j.traceparent, d.request_id,
+  j.ring_at <= j.due_at AS fresh,
+  j.ring_at, j.waiting_for, coalesce(CAST(a.policy ->> 'ring_size' AS int), 1) AS together,
   extract(epoch FROM clock_timestamp() - j.due_at) AS late
 FROM (
   (SELECT * FROM jobs
@@ -72,7 +89,8 @@ WITH due AS (
   WHERE state IN ({in_sql(RINGABLE)}) AND deadline_at IS NOT NULL AND deadline_at <= clock_timestamp()
   ORDER BY deadline_at LIMIT :batch FOR UPDATE SKIP LOCKED
 ), expired AS (
-  UPDATE jobs j SET state = d.becomes, waiting_for = NULL, looks_left = {looks_left("d.becomes")},
+  UPDATE jobs j SET state = d.becomes, waiting_for = NULL, waiting_on = NULL,
+    looks_left = {looks_left("d.becomes")},
     due_at = CASE WHEN d.becomes = '{State.IN_DOUBT}' THEN statement_timestamp() ELSE j.due_at END,
     ring_at = statement_timestamp(), last_seq = last_seq + 1,
     finished_at = CASE WHEN d.becomes = '{State.EXPIRED}' THEN clock_timestamp() END
@@ -96,8 +114,12 @@ class Relay:
         worker: str,
         every_seconds: float,
         rescue: Callable[[Connection], int],
+        approvals: Callable[[Connection], int] = lambda _connection: 0,
         tick: Callable[[Connection], float],
+        sweep: Callable[[Connection], int],
         announce: Callable[[list[UUID]], None],
+        look: Callable[[Connection], None] = lambda _connection: None,
+        knows: Callable[[str, int], bool] = lambda _action, _version: True,
     ) -> None:
         """Start nothing yet.
 
@@ -107,13 +129,25 @@ class Relay:
             worker: Named in the events.
             every_seconds: The longest time between two looks.
             rescue: Takes over expired leases; returns how many jobs it moved.
+            approvals: Expires and escalates what waits for people; returns how much it moved.
             tick: Makes the jobs of schedules that are due; returns the seconds until there is more of that to do.
+            sweep: Writes down what breakers went through, and lets go who waited; returns how much it read.
             announce: Told which jobs have expired.
+            look: Has alerts see what there is to tell.
+            knows: Whether this worker can perform a version of an action.
         """
         self._engine, self._bell, self._worker = engine, bell, worker
-        self._every, self._rescue, self._tick, self._announce = every_seconds, rescue, tick, announce
+        self._every, self._rescue, self._tick = every_seconds, rescue, tick
+        self._approvals = approvals
+        self._sweep, self._announce, self._look_for_alerts = sweep, announce, look
+        self._knows, self._sweep_at = knows, 0.0
+        self._serve: Callable[[Sequence[Ring]], object] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    def serve_here(self, serve: Callable[[Sequence[Ring]], object]) -> None:
+        """Have some of the jobs that were rung in vain performed by this process; `serve` must not block."""
+        self._serve = serve
 
     def start(self) -> None:
         """Start looking."""
@@ -146,29 +180,68 @@ class Relay:
         self._announce(expired)
         wake_turns(connection, expired)
         rescued = self._rescue(connection)
+        asked = self._approvals(connection)
         until_tick = self._tick(connection)  # before the ringing, which includes its jobs
-        moved = max(len(expired), rescued, self._ring_due(connection))
+        swept = self._sweep_or_not(connection)  # as above: of those it lets go
+        moved = max(len(expired), rescued, swept, asked, self._ring_due(connection))
+        self._look_for_alerts(connection)  # last: nothing waits for it
         return 0.0 if moved >= BATCH else min(self._every, until_tick)
 
-    def _ring_due(self, connection: Connection) -> int:
-        due = connection.execute(DUE, {"batch": BATCH}).all()
-        if not due:
+    def _sweep_or_not(self, connection: Connection) -> int:
+        if time.monotonic() < self._sweep_at:
             return 0
+        try:
+            return self._sweep(connection)
+        except DBAPIError as error:
+            if is_disconnect(error):
+                raise
+            self._sweep_at = time.monotonic() + REFUSED_PAUSE_SECONDS
+            log.warning("relay.sweep_failed", error=str(error), pause_seconds=REFUSED_PAUSE_SECONDS)
+            return 0
+
+    def _ring_due(self, connection: Connection) -> int:
+        found = connection.execute(DUE, {"batch": BATCH}).all()
+        put_off = put_off_turns(
+            connection, [(row.id, row.ring_at) for row in found if row.waiting_for == "conversation"]
+        )
+        due = [row for row in found if row.id not in put_off]
+        if not due:
+            return len(found)
         lost = self._lost_in(sorted({row.queue for row in due if not row.fresh}))
         known: set[str] = lost or set()
         silent = {row.id for row in due if row.fresh or row.queue in known or _overlong(float(row.late))}
+        strange = {
+            row.id
+            for row in due
+            if row.id in silent and not row.fresh and not self._knows(row.action, row.action_version)
+        }
         if lost is None:  # the broker is away: what was meant to be rung meanwhile was not
             seconds = [AWAY_LOOK_SECONDS] * len(due)
         else:
-            seconds = [_next_look(float(row.late), rung=row.id in silent) for row in due]
+            seconds = [
+                _strange_look(float(row.late)) if row.id in strange else _next_look(float(row.late), row.id in silent)
+                for row in due
+            ]
         ids = [row.id for row in due]
-        ours = set(connection.execute(LOOKED_AT, {"ids": ids, "seconds": seconds}).scalars())
-        rings = [_ring(row) for row in due if row.id in silent and row.id in ours]
+        ours = set(connection.execute(LOOKED_AT, {"ids": ids, "seconds": seconds}).scalars()) - strange
+        mine = [row for row in due if row.id in silent and row.id in ours]
+        vain = {row.id for row in mine if not row.fresh and float(row.late) > VAIN_SECONDS}
+        rings = self._keep_some([_ring(row) for row in mine if row.id in vain])
+        rings += [_ring(row) for row in mine if row.id not in vain]
         if rings:
             unrung = [ring.job_id for ring in self._bell.ring_now(rings)]
+            meter().rang(len(rings) - len(unrung))
             log.info("relay.rang", jobs=len(rings) - len(unrung), of=len(rings))
             connection.execute(SOON, {"ids": unrung, "patience": RING_PATIENCE_SECONDS})
-        return len(due)
+        return len(found)
+
+    def _keep_some(self, rings: list[Ring]) -> list[Ring]:
+        """Have this process perform some of the jobs that were rung in vain; return the others."""
+        if self._serve is None or not rings:
+            return rings
+        self._serve(rings[:HERE])
+        log.info("relay.kept", jobs=len(rings[:HERE]), of=len(rings))
+        return rings[HERE:]
 
     def _lost_in(self, queues: list[str]) -> set[str] | None:
         """Return those queues in which nothing waits: what should have been rung there by now got lost.
@@ -192,7 +265,12 @@ def _wait_for_wake(connection: Connection, seconds: float) -> None:
     raw.notifies.clear()
 
 
-def _next_look(late: float, *, rung: bool) -> float:
+def _strange_look(late: float) -> float:
+    """Return the seconds until another worker should look: soon, for that one may know the job's version."""
+    return min(LONGEST_LOOK_SECONDS, max(STRANGE_SECONDS, late * STRANGE_SHARE))
+
+
+def _next_look(late: float, rung: bool) -> float:  # noqa: FBT001  one of two facts
     """Return the seconds until a job is looked at again: it backs off, so that a backlog is not gone over and over."""
     return min(LONGEST_LOOK_SECONDS, max(RING_PATIENCE_SECONDS if rung else CROWDED_LOOK_SECONDS, late))
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from producer.ledger.conversations import wake_turns
 from producer.ledger.states import CLOSED, LEASED, State, in_sql, looks_left
 from worker.log import log
+from worker.meter import meter
 
 BATCH = 100
 
@@ -75,6 +76,7 @@ def rescue(
     announce(ended)
     wake_turns(connection, ended)
     for row in rows:
+        meter().rescued(row.becomes)
         log.warning(
             "job.rescued",
             job_id=str(row.id),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,27 +21,28 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from producer.announce import Announcer
 from producer.errors import RequestRefused
 from producer.ledger.states import AT_REST, State
-from producer.trace import child_of
 from tasks import ActionSpec
-from tasks._outcomes import Effect, Failure, FollowUpsRefused, InvalidResult, Outcome, Success, classify, describe
+from tasks._classify import classify
+from tasks._outcomes import Failure, FollowUpsRefused, InvalidAnswer, InvalidResult, Outcome, Success, describe, invalid
 from worker.attempt import Attempt, Settlement
-from worker.breaker import Holds
-from worker.conversations import Conversations
+from worker.cut_offs import LEASE_OVER, cut_off_failure, reason_of_cut_off, without_time
 from worker.doubt import Ended
+from worker.fallback import failed
 from worker.follow_ups import FollowUps
+from worker.gates import Gates
 from worker.leases import LeaseLost, Leases
-from worker.limits import Limits
 from worker.log import bound, log
-from worker.loop import all_of, cut_off
+from worker.loop import all_but
+from worker.meter import meter
 from worker.perform import Performer, to_the_end
 from worker.performance import Performance, begin, log_settled
-from worker.retry import Verdict, decide
+from worker.retry import Verdict, decide, hold_seconds
+from worker.spans import attempt_span
 from worker.statements import Wanted
 from worker.timer import RingTimer
+from worker.validation import Validation
 from worker.verifier import Verifier
 from worker.writer import Writer
-
-LEASE_OVER = "its lease was over before its effect"
 
 T = TypeVar("T")
 
@@ -53,11 +54,10 @@ class Runner:
     actions: Mapping[str, ActionSpec]
     writer: Writer
     leases: Leases
-    holds: Holds
-    limits: Limits
-    conversations: Conversations
+    gates: Gates
     follow_ups: FollowUps
     performer: Performer
+    validation: Validation
     verifier: Verifier
     timer: RingTimer
     announcer: Announcer
@@ -73,8 +73,8 @@ class Runner:
             early, or that has ended.
 
         Raises:
-            LeaseLost: If a job was taken over before its effect; it is its new owner's.
-            OperationalError: If the ledger stayed away for as long as a lease held; the rescue will find the job.
+            LeaseLost: If the jobs, each of them, were taken over before their effects; they are their new owners'.
+            OperationalError: If the ledger stayed away for as long as the leases held; the rescue will find the jobs.
             Closed: If the worker is stopping and has not claimed a job yet; the ring should go to another.
             CancelledError: If the ring was cut off before a job was claimed. Later, the attempts are settled as far as
                 they came, and this returns.
@@ -88,10 +88,12 @@ class Runner:
         return [*settlements, *await self.verifier.verify(spec, spec.verify, others)]
 
     async def _run(self, spec: ActionSpec, job_ids: Sequence[UUID]) -> list[Settlement]:
+        if await self.gates.policies.leaves(spec.name):
+            return []
         if spec.is_async or len(job_ids) == 1:
             return await self._run_together(spec, job_ids)
         # Each sync attempt takes a thread; one that has none yet leaves its job unclaimed.
-        return _flat(await all_of(self._run_together(spec, [job_id]) for job_id in job_ids))
+        return _flat(await _all_but_lost(self._run_together(spec, [job_id]) for job_id in job_ids))
 
     async def _run_together(self, spec: ActionSpec, job_ids: Sequence[UUID]) -> list[Settlement]:
         async with self.performer.room(spec).take(len(job_ids)):
@@ -99,13 +101,13 @@ class Runner:
             attempts = await self.claim(spec, job_ids)
             if len(attempts) == 1:
                 return [await self.attempt(spec, attempts[0], began)]
-            return await all_of(self.attempt(spec, attempt, began) for attempt in attempts)
+            return await _all_but_lost(self.attempt(spec, attempt, began) for attempt in attempts)
 
     async def attempt(self, spec: ActionSpec, attempt: Attempt, began: float) -> Settlement:
         """Take one claimed job through the other seven steps; `began` is when the claim left."""
         # The lease first: nothing may go wrong before it is this block's to let go of.
-        with self.leases.held(*attempt.lease), bound(attempt, traceparent := child_of(attempt.traceparent)):
-            performance = begin(attempt, spec, traceparent, began)
+        with self.leases.held(*attempt.lease), attempt_span(attempt) as span, bound(attempt, span.traceparent):
+            performance = begin(attempt, spec, span.traceparent, began)
             try:
                 verdict = (
                     self.check(performance)
@@ -114,12 +116,15 @@ class Runner:
                     or await self.intend(performance)
                 )
                 if verdict is None:
-                    performance.outcome = await self.validate(performance, await self.perform(performance))
-                    verdict = self.decide(performance, performance.outcome)
-                return await self.settle(performance, verdict)
+                    returned = await self.perform(performance)
+                    self.gates.report(performance, returned)
+                    performance.outcome = await self.validate(performance, returned)
+                    verdict = await self.decide(performance, performance.outcome)
+                settlement = await self.settle(performance, verdict)
+                span.settled(settlement)
+                return settlement
             finally:
-                with suppress(asyncio.CancelledError):  # the place ends with its lease, too
-                    await self.limits.release(spec, attempt.job_id)
+                await self.gates.leave(performance)
 
     async def claim(self, spec: ActionSpec, job_ids: Sequence[UUID]) -> list[Attempt]:
         """Step 1: become the jobs' owner, each with a lease and a fence; not of another version's job."""
@@ -139,82 +144,69 @@ class Runner:
             return performance.verdict(State.IN_DOUBT, "a repeat may be a second effect")
         try:
             performance.effect = spec.effect_of(attempt.params)
-            performance.dependency = spec.dependency_of(attempt.params)
+            performance.dependency, performance.declared = spec.breaker_of(attempt.tenant, attempt.params)
             performance.arguments = spec.arguments(attempt.params, performance.context)
         except BaseException as error:  # noqa: BLE001  the author's types and rules may raise anything, SystemExit too
             return performance.verdict(State.FAILED, "params refused", error=describe(error))
         return None
 
     async def admit(self, performance: Performance) -> Verdict | None:
-        """Step 3: is another turn first, has the dependency asked for patience, does enough of it run? Then wait.
-
-        That spends no attempt.
-        """
-        if (turn := performance.context.conversation) is not None:
-            seconds_left = partial(self.leases.seconds_left, *performance.attempt.lease)
-            behind = await self.conversations.take(performance, turn, seconds_left=seconds_left)
-            if behind is not None:
-                return behind
-        held, blocked = 0.0, None
-        with suppress(asyncio.CancelledError):  # the next step gives the job back
-            held = await self.holds.seconds_held(performance.dependency)
-            blocked = None if held else await self.limits.admit(performance.spec, performance.ring())
-        if held:
-            delay = round(held * (1 + self.jitter() / 4), 3)
-            return performance.verdict(State.WAITING, "dependency held", waiting_for="rate", delay=delay)
-        if blocked is None:
-            return None
-        return performance.verdict(State.WAITING, blocked.why, waiting_for=blocked.waiting_for, delay=blocked.delay)
+        """Step 3: is another turn first, does the dependency stand, does enough of it run? Then wait, or degrade."""
+        return await self.gates.admit(performance)
 
     def stopped(self, performance: Performance) -> Verdict | None:
         """Give the job back where this worker is told to stop: nothing has happened yet."""
-        if _reason() is None:
+        if reason_of_cut_off() is None:
             return None
         return performance.verdict(State.WAITING, "returned", waiting_for="worker", delay=0.0)
 
     async def intend(self, performance: Performance) -> Verdict | None:
-        """Step 4: commit that the effect is about to happen, before it can."""
+        """Step 4: commit that the effect is about to happen, and what it may cost, before it can."""
         seconds_left = partial(self.leases.seconds_left, *performance.attempt.lease)
-        granted = await self.writer.intend(performance.intent(), seconds_left=seconds_left)
+        granted = await self.gates.budgets.intend(performance, seconds_left=seconds_left)
+        if isinstance(granted, Verdict):
+            return granted
         if granted == "lost":
             raise LeaseLost(f"job {performance.attempt.job_id} was taken over, or its lease ran out, before its effect")
         if granted == "cancelled":
             return performance.verdict(State.CANCELLED, "cancelled")
         if granted == "expired":
             return performance.verdict(State.EXPIRED, "deadline passed")
+        if granted == "unapproved":
+            return performance.verdict(State.WAITING, "approval gone", waiting_for="policy", delay=1.0)
         performance.intended = time.monotonic()
         log.debug("attempt.intended", effect=performance.effect)
         return None
 
     async def perform(self, performance: Performance) -> Any:
-        """Step 5: call the action, within its deadline. Returns what it returned, or a `Failure`.
+        """Step 5: call the action, within its deadline. Returns what it returned, or how it failed.
 
-        A process that stood still since its intent may find its lease over, and the job with another worker.
+        A process that stood still since its intent may find its lease over, and the job with another worker; one with
+        too much to do may have no time left.
         """
-        spec, policy = performance.spec, performance.spec.policy
-        if (reason := _reason()) is not None:
+        spec, left = performance.spec, performance.context.seconds_left
+        if (reason := reason_of_cut_off()) is not None:
             return cut_off_failure(reason, effect="none")
         if self.leases.seconds_left(*performance.attempt.lease) <= 0:
             return cut_off_failure(LEASE_OVER, effect="none")
+        if left <= 0:
+            return without_time()
         _name_task(f"{spec.name} {performance.attempt.job_id}")
         try:
-            left = performance.context.seconds_left
             return await self.performer.perform(spec, performance.arguments, seconds=left)
         except BaseException as error:  # noqa: BLE001  SystemExit and its like must not make a job vanish
-            if isinstance(error, asyncio.CancelledError) and (reason := _reason()) is not None:
+            performance.raised = error
+            if isinstance(error, asyncio.CancelledError) and (reason := reason_of_cut_off()) is not None:
                 return cut_off_failure(reason, effect="unknown")
-            return classify(error, autoretry_for=policy.autoretry_for, dont_autoretry_for=policy.dont_autoretry_for)
+            return invalid(error, error.answer) if isinstance(error, InvalidAnswer) else classify(error, spec)
 
     async def validate(self, performance: Performance, returned: Any) -> Outcome:
-        """Step 6: hold the result to the action's declared type, and its follow-ups to what workers have published."""
-        if isinstance(returned, Failure):
+        """Step 6: hold the result to what the action declares, and its follow-ups to what workers have published."""
+        if isinstance(returned, (Failure, InvalidResult)):
             return returned
-        try:
-            success = Success(performance.spec.plain_result(returned))
-        except BaseException as error:  # noqa: BLE001  as in the check; nothing is awaited, so it is no cancellation
-            return InvalidResult(describe(error))
-        if not performance.context.follow_ups:
-            return success
+        outcome = await self.validation.outcome(performance, returned)
+        if not isinstance(outcome, Success) or not performance.context.follow_ups:
+            return outcome
         read = partial(self.writer.actions, seconds_left=partial(self.leases.seconds_left, *performance.attempt.lease))
         try:
             performance.follow_ups = await to_the_end(self.follow_ups.seal(performance.context, read))
@@ -222,12 +214,15 @@ class Runner:
             raise
         except BaseException as error:  # noqa: BLE001  as above: the author's own params may say how they are written
             return FollowUpsRefused(describe(error))
-        return success
+        return outcome
 
-    def decide(self, performance: Performance, outcome: Outcome) -> Verdict:
-        """Step 7: say what becomes of the job."""
+    async def decide(self, performance: Performance, outcome: Outcome) -> Verdict:
+        """Step 7: say what becomes of the job; where its fallback is to stand in, have that made."""
         situation = performance.situation(time.monotonic())
-        return decide(performance.spec.policy, situation, outcome, jitter=self.jitter())
+        verdict = decide(performance.policy, situation, outcome, jitter=self.jitter())
+        if verdict.state is not State.DEGRADED:
+            return verdict
+        return await self.gates.fallbacks.degrade(performance, rule=verdict.why, error=verdict.error)
 
     async def settle(self, performance: Performance, verdict: Verdict) -> Settlement:
         """Step 8: write the outcome, its decision's and its event's, in one fenced transaction; ring what waits."""
@@ -237,29 +232,40 @@ class Runner:
         seconds_left = partial(self.leases.seconds_left, *attempt.lease)
         try:
             settled = await self.writer.settle(settlement, seconds_left=seconds_left)
-        except DBAPIError as error:
-            if isinstance(error, (OperationalError, InterfaceError)) or not isinstance(outcome, Success):
-                raise
-            # A result that was valid and that Postgres will not have: the attempt must not vanish with it.
-            performance.outcome = InvalidResult(describe(error.orig or error))
-            return await self.settle(performance, self.decide(performance, performance.outcome))
-        except RequestRefused as error:
-            performance.outcome = FollowUpsRefused(describe(error))
-            return await self.settle(performance, self.decide(performance, performance.outcome))
+        except (DBAPIError, RequestRefused) as error:
+            return await self.settle(performance, await self._instead(performance, verdict, error))
         if settled == "late":
+            meter().late()
             log.warning("attempt.late", would_be=settlement.becomes)
             return settlement
         if settlement.becomes in AT_REST and settlement.delay is None:  # else it is looked up
             self.announcer.announce([attempt.job_id])
         if settlement.conversation is not None:
-            await self.conversations.hand_over(settlement, settlement.conversation)
+            await self.gates.conversations.hand_over(settlement, settlement.conversation)
+        meter().settled(attempt.action, settlement)
         log_settled(settlement, verdict)
-        if isinstance(outcome, Failure) and outcome.advice == "hold" and verdict.delay is not None:
+        if isinstance(outcome, Failure) and outcome.advice == "hold":  # for everybody, whatever became of this job
+            held = hold_seconds(outcome.after, jitter=self.jitter()) if verdict.delay is None else verdict.delay
             with suppress(asyncio.CancelledError):  # it is settled, and that is what counts
-                await self.holds.hold(performance.dependency, verdict.delay, why=outcome.error["message"])
+                await self.gates.holds.hold(performance.dependency, held, why=outcome.error["message"])
         if settlement.rings and settlement.delay is not None:
             self.timer.ring_in(settlement.delay, performance.ring())
         return settlement
+
+    async def _instead(self, performance: Performance, verdict: Verdict, error: DBAPIError | RequestRefused) -> Verdict:
+        """Say what becomes of a job whose result was valid, where the ledger will not have it, or what it brings."""
+        if isinstance(error, (OperationalError, InterfaceError)):
+            raise error
+        refusal = describe(error if isinstance(error, RequestRefused) else error.orig or error)
+        if verdict.state is State.DEGRADED:
+            return failed(verdict.why, verdict.fallback, verdict.error, refusal)
+        if isinstance(error, RequestRefused):
+            performance.outcome = FollowUpsRefused(refusal)
+        elif isinstance(performance.outcome, Success):
+            performance.outcome = InvalidResult(refusal)
+        else:
+            raise error
+        return await self.decide(performance, performance.outcome)
 
     def stats(self) -> dict[str, Any]:
         """Return what `celery inspect stats` tells of this process; plain JSON."""
@@ -274,22 +280,20 @@ class Runner:
         }
 
 
-def cut_off_failure(reason: str, *, effect: Effect) -> Failure:
-    """Say what an attempt that was cut off means; one that its worker could not go on with does not count."""
-    error = {"type": "CutOff", "message": f"the attempt was cut off: {reason}", "traceback": ""}
-    return Failure(effect, "return" if reason in ("stopping", LEASE_OVER) else "retry", None, error)
-
-
-def _reason() -> str | None:
-    cut = cut_off.get(None)
-    return None if cut is None else cut.reason
-
-
 def _name_task(name: str) -> None:
     """Have the watchdog name the action that keeps the loop."""
     task = asyncio.current_task()
     if task is not None:
         task.set_name(name)
+
+
+async def _all_but_lost(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await attempts; one that lost its job must not hide from Celery what became of those that were rung with it."""
+
+    def say(error: Exception) -> None:
+        log.warning("attempt.lost", error=str(error), error_type=type(error).__name__)
+
+    return await all_but((LeaseLost, OperationalError), works, log_lost=say)
 
 
 def _flat(rings: Iterable[list[Settlement]]) -> list[Settlement]:

@@ -1,4 +1,6 @@
-"""Settling attempts that bring something along: follow-ups, and what they said, in the transaction of their outcome.
+"""Settling attempts that bring something along: follow-ups, what they said, what people are asked, a true result.
+
+All in the transaction of their outcome.
 
 The outcome goes first. Only where it is this attempt's to write is the rest written; and where the rest is refused, the
 outcome is taken back with it.
@@ -15,13 +17,18 @@ from sqlalchemy.exc import OperationalError
 from producer.envelope import Envelope
 from producer.errors import KeyInFlight, RequestRefused
 from producer.ledger.accept import accept, refuse_conflicts
+from producer.ledger.deciding import ask
 from producer.ledger.engine import transaction_on
+from producer.ledger.states import State
+from producer.ledger.superseding import supersede
 from worker.attempt import Settlement
 from worker.statements import Settled, settle
 from worker.turns import append
 
-# Follow-ups and messages in one transaction: others wait for what it locks, and whatever else this process writes.
+# Follow-ups and messages in one transaction, and their characters: others wait for what it locks, and whatever else
+# this process writes. A statement of a gibibyte would end the connection, and the next try's just so.
 PORTION = 1_000
+PORTION_CHARACTERS = 16 << 20
 
 OnAccepted = Callable[[Iterable[Envelope]], None]
 
@@ -42,9 +49,9 @@ def settle_with(
         As `settle`; or, where what an attempt brings is refused, why: nothing of that attempt was written then.
     """
     answers: dict[UUID, Settled | RequestRefused] = {}
-    portions = list(_portions(settlements))
-    while portions:
-        portion = portions.pop(0)
+    waiting = list(portions(settlements))
+    while waiting:
+        portion = waiting.pop(0)
         try:
             with transaction_on(connection):
                 written, accepted = _write(connection, worker, portion)
@@ -52,24 +59,26 @@ def settle_with(
             if len(portion) == 1:
                 answers[portion[0].job_id] = error
             else:
-                portions[:0] = [[settlement] for settlement in portion]
+                waiting[:0] = [[settlement] for settlement in portion]
         else:
             answers |= written
             on_accepted(accepted)
     return answers
 
 
-def _portions(settlements: Sequence[Settlement]) -> Iterator[list[Settlement]]:
-    """Split settlements so that no transaction has to write much more than `PORTION` jobs and messages."""
+def portions(settlements: Sequence[Settlement]) -> Iterator[list[Settlement]]:
+    """Split settlements so that no transaction has to write much more than one of them may bring."""
     portion: list[Settlement] = []
-    size = 0
+    size = characters = 0
     for settlement in settlements:
         brought = len(settlement.follow_ups) + len(settlement.messages)
-        if portion and size + brought > PORTION:
+        written = sum(envelope.characters for envelope in settlement.follow_ups)
+        written += sum(message.size for message in settlement.messages)
+        if portion and (size + brought > PORTION or characters + written > PORTION_CHARACTERS):
             yield portion
-            portion, size = [], 0
+            portion, size, characters = [], 0, 0
         portion.append(settlement)
-        size += brought
+        size, characters = size + brought, characters + written
     yield portion
 
 
@@ -86,6 +95,12 @@ def _write(
     speaking = [settlement for settlement in settled if settlement.messages]
     if speaking and append(connection, speaking) != {settlement.job_id for settlement in speaking}:
         raise RequestRefused("the conversation's turn is another job's, so nothing can be said in it")
+    superseding = [each.job_id for each in settled if each.supersedes and each.becomes is State.SUCCEEDED]
+    if superseding:
+        supersede(connection, superseding, worker=worker)
+    for each in settled:
+        if each.asks is not None:
+            ask(connection, each.asks, worker=worker)
     envelopes = [envelope for settlement in settled for envelope in settlement.follow_ups]
     accepted = _accept(connection, envelopes) if envelopes else []
     return dict(answers), accepted

@@ -8,10 +8,9 @@ anybody could see.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from sqlalchemy.engine import Connection
@@ -19,7 +18,11 @@ from sqlalchemy.engine import Connection
 from producer.ledger.accept import RING_PATIENCE_SECONDS
 from producer.ledger.prepared import Prepared
 from producer.ledger.states import CLOSED, LEASED, State, in_sql, looks_left, may_become
-from worker.attempt import Attempt, Intent, Lease, Settlement
+from producer.ledger.superseding import SUPERSEDES
+from worker.attempt import Attempt, Intent, Lease, Settlement, attempt_of
+from worker.budget_statements import reserving, spending
+from worker.json_text import as_json, with_digest
+from worker.meter import meter
 
 # Row locks in the order of ids, so that two workers with jobs in common cannot wait for one another in a circle.
 CLAIM = Prepared(
@@ -36,8 +39,8 @@ WITH named AS MATERIALIZED (
     AND (due_at <= clock_timestamp() OR waiting_for IN ('concurrency', 'conversation'))  -- rung early, as it is free
     AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
 ), claimed AS (
-  UPDATE jobs j SET state = '{State.CLAIMED}', waiting_for = NULL, fence = fence + 1, lease_owner = :worker,
-    lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = last_seq + 1
+  UPDATE jobs j SET state = '{State.CLAIMED}', waiting_for = NULL, waiting_on = NULL, fence = fence + 1,
+    lease_owner = :worker, lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = last_seq + 1
   FROM due WHERE j.id = due.id
   RETURNING j.*
 ), noted AS (
@@ -46,9 +49,12 @@ WITH named AS MATERIALIZED (
 )
 SELECT c.id, c.tenant, c.action, c.attempt, c.fence, c.queue, c.priority, c.traceparent, c.maybe_happened, c.effect,
   c.cancel_requested_at IS NOT NULL AS cancel_requested,
+  extract(epoch FROM clock_timestamp() - c.due_at) AS late,
   extract(epoch FROM c.deadline_at - clock_timestamp()) AS deadline_left,
   extract(epoch FROM c.repeatable_until - clock_timestamp()) AS repeat_left,
-  c.conversation_id, d.request_id, d.user_id, d.agent_id, d.params, set_config('synchronous_commit', 'off', true)
+  c.conversation_id, c.repairs, d.repair, d.request_id, d.user_id, d.agent_id, d.params,
+  {SUPERSEDES.format(j="c", d="d")} AS supersedes, set_config('synchronous_commit', 'off', true),
+  (SELECT max(changed) FROM policies) AS policies
 FROM claimed c JOIN decisions d ON d.job_id = c.id
 """,
     ids="uuid[]",
@@ -61,9 +67,7 @@ FROM claimed c JOIN decisions d ON d.job_id = c.id
 # A repeat whose first try did land is answered alike: it finds the job running under its own fence, unless the lease
 # has run out since: what begins then may go on while somebody else takes the job for silent. The owner is asked for,
 # too: a Postgres that crashed may have forgotten a claim, and given its fence to somebody else.
-INTEND = Prepared(
-    "intend",
-    f"""
+INTEND_SQL = f"""
 WITH asked AS (
   SELECT * FROM json_to_recordset(:asked)
     AS a(id uuid, fence bigint, effect text, repeat_seconds double precision, quiet_seconds double precision, data json)
@@ -79,7 +83,7 @@ WITH asked AS (
     lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = j.last_seq + 1
   FROM mine m
   WHERE j.id = m.id AND m.owned AND m.state IN ({may_become(State.RUNNING)})
-    AND m.alive AND NOT m.cancelled AND NOT m.overdue
+    AND m.alive AND NOT m.cancelled AND NOT m.overdue {{reserved}}
   RETURNING j.id, j.last_seq, j.attempt, j.fence, m.data
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)
@@ -87,15 +91,21 @@ WITH asked AS (
 )
 SELECT m.id, CASE WHEN m.id IN (SELECT id FROM intended) OR (m.alive AND m.state = '{State.RUNNING}') THEN 'intended'
                   WHEN m.alive AND m.cancelled THEN 'cancelled' WHEN m.alive AND m.overdue THEN 'expired'
-                  ELSE 'lost' END AS answer,
+                  WHEN m.alive THEN 'budget' ELSE 'lost' END AS answer,
   CASE WHEN :pure THEN set_config('synchronous_commit', 'off', true) END
 FROM mine m WHERE m.owned
-""",
-    asked="json",
-    worker="text",
-    lease="double precision",
-    pure="boolean",
-)
+"""
+
+
+def _intend_statement(name: str, reserved: str) -> Prepared:
+    sql = INTEND_SQL.format(reserved=reserved)
+    return Prepared(name, sql, asked="json", worker="text", lease="double precision", pure="boolean")
+
+
+INTEND = _intend_statement("intend", "")
+# After the statements that reserve, in their transaction: granted to those for whom they did.
+RESERVED = "AND EXISTS (SELECT FROM budget_reservations r WHERE r.job_id = m.id AND r.fence = m.fence AND r.call = 0)"
+INTEND_RESERVED = _intend_statement("intend_reserved", RESERVED)
 
 # `moved` takes its rows from `locked`: a row that this statement updates before locking it would be skipped there. What
 # the later arms need, the earlier ones hand on: to join them anew would compare every row with every other.
@@ -108,21 +118,24 @@ SETTLE = Prepared(
     f"""
 WITH asked AS (
   SELECT * FROM json_to_recordset(:asked) AS a(
-    id uuid, fence bigint, was text, becomes text, waiting_for text, delay double precision, unspent int,
-    maybe_happened boolean, result text, error text, latency_ms numeric, tokens_in bigint, tokens_out bigint,
-    cost_usd numeric, kind text, attempt int, patience double precision, quiet_seconds double precision, data json)
+    id uuid, fence bigint, was text, becomes text, waiting_for text, waiting_on text, delay double precision,
+    unspent int, maybe_happened boolean, result text, error text, latency_ms numeric, tokens_in bigint,
+    tokens_out bigint, cost_usd numeric, kind text, attempt int, patience double precision,
+    quiet_seconds double precision, repair text, data json)
 ), locked AS (
   SELECT a.*, coalesce(j.fence = a.fence AND j.lease_owner = :worker AND j.state = a.was, false) AS mine,
     j.fence = a.fence AND j.lease_owner IS NULL AS released
   FROM jobs j JOIN asked a USING (id) ORDER BY j.id FOR UPDATE OF j
 ), moved AS (
-  UPDATE jobs j SET state = l.becomes, waiting_for = l.waiting_for,
+  UPDATE jobs j SET state = l.becomes, waiting_for = l.waiting_for, waiting_on = l.waiting_on,
     due_at = CASE WHEN l.delay IS NULL THEN j.due_at
                   WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
                   ELSE statement_timestamp() + make_interval(secs => l.delay) END,
     ring_at = CASE WHEN l.delay IS NULL THEN j.ring_at
                    WHEN j.cancel_requested_at IS NOT NULL THEN statement_timestamp()
                    ELSE statement_timestamp() + make_interval(secs => l.delay + l.patience) END,
+    repairs = j.repairs + CAST(l.repair IS NOT NULL AS int),
+    degraded_by = CASE WHEN l.becomes = '{State.DEGRADED}' THEN l.data ->> 'why' ELSE j.degraded_by END,
     attempt = j.attempt - l.unspent, maybe_happened = l.maybe_happened, lease_owner = NULL, lease_expires_at = NULL,
     quiet_at = CASE WHEN j.quiet_at IS NOT NULL  -- an attempt may have lasted for longer than it should
                     THEN greatest(j.quiet_at, clock_timestamp() + make_interval(secs => l.quiet_seconds)) END,
@@ -132,7 +145,7 @@ WITH asked AS (
   RETURNING l.*, j.last_seq
 ), decided AS (
   UPDATE decisions d SET result = CAST(m.result AS json), error = CAST(m.error AS json),
-    latency_ms = coalesce(m.latency_ms, d.latency_ms),
+    latency_ms = coalesce(m.latency_ms, d.latency_ms), repair = coalesce(CAST(m.repair AS json), d.repair),
     tokens_in = CASE WHEN m.tokens_in IS NULL THEN d.tokens_in ELSE coalesce(d.tokens_in, 0) + m.tokens_in END,
     tokens_out = CASE WHEN m.tokens_out IS NULL THEN d.tokens_out ELSE coalesce(d.tokens_out, 0) + m.tokens_out END,
     cost_usd = CASE WHEN m.cost_usd IS NULL THEN d.cost_usd ELSE coalesce(d.cost_usd, 0) + m.cost_usd END
@@ -183,8 +196,13 @@ SELECT id, fence, ours FROM held
 )
 
 PURE = "pure"
+# Attempts that reserve, or settle what they reserved, in one transaction.
+PORTION = 100
+WITH_RESULT = (State.SUCCEEDED, State.DEGRADED)
 
-Granted = Literal["intended", "cancelled", "expired", "lost"]
+R = TypeVar("R")
+
+Granted = Literal["intended", "cancelled", "expired", "budget", "lost", "unapproved"]
 Settled = Literal["settled", "repeated", "late"]
 
 
@@ -206,11 +224,83 @@ def claim(connection: Connection, worker: str, lease_seconds: float, wanted: Seq
         "worker": worker,
         "lease": lease_seconds,
     }
-    return [attempt_of(row, number=row.attempt + 1) for row in CLAIM.run(connection, asked)]
+    rows = CLAIM.run(connection, asked)
+    for row in rows:
+        meter().claimed(row.action, max(0.0, float(row.late)))
+    return [attempt_of(row, number=row.attempt + 1, policies=row.policies) for row in rows]
 
 
 def intend(connection: Connection, worker: str, lease_seconds: float, intents: Sequence[Intent]) -> dict[UUID, Granted]:
     """Record intents; a job that has another owner is left out."""
+    parameters = _intend_parameters(worker, lease_seconds, intents)
+    return {row.id: row.answer for row in INTEND.run(connection, parameters)}
+
+
+def intend_within(connection: Connection, worker: str, lease_seconds: float, asked: Intent) -> Granted:
+    """Record an intent, and what it reserves of budgets, in a caller's transaction."""
+    parameters = _intend_parameters(worker, lease_seconds, [asked])
+    if asked.asking is None:
+        rows = INTEND.run_plain(connection, parameters)
+    else:
+        for step, given in reserving([asked.asking], worker=worker, state=State.CLAIMED):
+            step.execute_plain(connection, given)
+        rows = INTEND_RESERVED.run_plain(connection, parameters | {"pure": False})
+    return rows[0].answer if rows else "lost"
+
+
+def intend_reserving(
+    connection: Connection, worker: str, lease_seconds: float, intents: Sequence[Intent]
+) -> dict[UUID, Granted]:
+    """Record intents of attempts that reserve of budgets; ``budget`` where one of those has too little left.
+
+    They wait for the disk, pure as they may be: what was spent must not be forgotten.
+    """
+    answers: dict[UUID, Granted] = {}
+    for portion in _portions(intents):
+        before = reserving([i.asking for i in portion if i.asking is not None], worker=worker, state=State.CLAIMED)
+        parameters = _intend_parameters(worker, lease_seconds, portion) | {"pure": False}
+        answers |= {row.id: row.answer for row in INTEND_RESERVED.run_after(connection, parameters, before)}
+    return answers
+
+
+def settle(
+    connection: Connection, worker: str, settlements: Sequence[Settlement], *, prepared: bool = True
+) -> dict[UUID, Settled]:
+    """Settle attempts, each on its own terms; not by the prepared statement where they belong to a transaction.
+
+    What they have reserved is settled with them, before them, since a late one spent it all the same.
+    """
+    parameters = {"asked": as_json([_settlement_row(s) for s in settlements]), "worker": worker}
+    spent = [(s.job_id, s.fence, s.spent) for s in settlements if s.spent is not None]
+    if not prepared:
+        if spent:
+            spend, asked = spending(spent, worker=worker)
+            spend.execute_plain(connection, asked)
+        rows = SETTLE.run_plain(connection, parameters)
+    elif spent:
+        rows = SETTLE.run_after(connection, parameters, [spending(spent, worker=worker)])
+    else:
+        rows = SETTLE.run(connection, parameters)
+    return {row.id: row.answer for row in rows}
+
+
+def settle_spending(connection: Connection, worker: str, settlements: Sequence[Settlement]) -> dict[UUID, Settled]:
+    """Settle attempts that have reserved of budgets."""
+    answers: dict[UUID, Settled] = {}
+    for portion in _portions(settlements):
+        answers |= settle(connection, worker, portion)
+    return answers
+
+
+def renew(connection: Connection, worker: str, lease_seconds: float, leases: Collection[Lease]) -> dict[Lease, bool]:
+    """Prolong leases; return whether each is still ours. One that somebody else has locked is left out, as it was."""
+    job_ids, fences = [job_id for job_id, _ in leases], [fence for _, fence in leases]
+    asked = {"ids": job_ids, "fences": fences, "worker": worker, "lease": lease_seconds}
+    rows = RENEW.run(connection, asked)
+    return {(row.id, row.fence): row.ours for row in rows}
+
+
+def _intend_parameters(worker: str, lease_seconds: float, intents: Sequence[Intent]) -> dict[str, Any]:
     asked = [
         {
             "id": i.job_id,
@@ -223,62 +313,28 @@ def intend(connection: Connection, worker: str, lease_seconds: float, intents: S
         for i in intents
     ]
     pure = all(intent.effect == PURE for intent in intents)
-    parameters = {"asked": as_json(asked), "worker": worker, "lease": lease_seconds, "pure": pure}
-    return {row.id: row.answer for row in INTEND.run(connection, parameters)}
+    return {"asked": as_json(asked), "worker": worker, "lease": lease_seconds, "pure": pure}
 
 
-def settle(
-    connection: Connection, worker: str, settlements: Sequence[Settlement], *, prepared: bool = True
-) -> dict[UUID, Settled]:
-    """Settle attempts, each on its own terms; not by the prepared statement where they belong to a transaction."""
-    parameters = {"asked": as_json([_settlement_row(s) for s in settlements]), "worker": worker}
-    rows = (SETTLE.run if prepared else SETTLE.run_plain)(connection, parameters)
-    return {row.id: row.answer for row in rows}
-
-
-def renew(connection: Connection, worker: str, lease_seconds: float, leases: Collection[Lease]) -> dict[Lease, bool]:
-    """Prolong leases; return whether each is still ours. One that somebody else has locked is left out, as it was."""
-    job_ids, fences = [job_id for job_id, _ in leases], [fence for _, fence in leases]
-    asked = {"ids": job_ids, "fences": fences, "worker": worker, "lease": lease_seconds}
-    rows = RENEW.run(connection, asked)
-    return {(row.id, row.fence): row.ours for row in rows}
-
-
-def attempt_of(row: Any, *, number: int) -> Attempt:
-    """Return a row of a job and its decision as the attempt with that number."""
-    return Attempt(
-        job_id=row.id,
-        tenant=row.tenant,
-        action=row.action,
-        params=row.params,
-        fence=row.fence,
-        number=number,
-        queue=row.queue,
-        priority=row.priority,
-        traceparent=row.traceparent,
-        request_id=row.request_id,
-        user_id=row.user_id,
-        agent_id=row.agent_id,
-        maybe_happened=row.maybe_happened,
-        cancel_requested=row.cancel_requested,
-        deadline_left=None if row.deadline_left is None else float(row.deadline_left),
-        repeat_left=None if row.repeat_left is None else float(row.repeat_left),
-        intended_before=row.effect is not None,
-        conversation_id=row.conversation_id,
-    )
+def _portions(rows: Sequence[R]) -> Iterator[Sequence[R]]:
+    """Split rows so that no transaction keeps a share of a budget locked for long."""
+    for start in range(0, len(rows), PORTION):
+        yield rows[start : start + PORTION]
 
 
 def _settlement_row(s: Settlement) -> dict[str, Any]:
+    result = as_json(s.result) if s.becomes in WITH_RESULT else None
     return {
         "id": s.job_id,
         "fence": s.fence,
         "was": s.was,
         "becomes": s.becomes,
         "waiting_for": s.waiting_for,
+        "waiting_on": s.waiting_on,
         "delay": s.delay,
         "unspent": s.unspent,
         "maybe_happened": s.maybe_happened,
-        "result": None if s.becomes is not State.SUCCEEDED else as_json(s.result),
+        "result": result,
         "error": None if s.error is None else as_json(s.error),
         "latency_ms": s.latency_ms,
         "tokens_in": s.tokens_in,
@@ -288,9 +344,6 @@ def _settlement_row(s: Settlement) -> dict[str, Any]:
         "attempt": s.attempt,
         "patience": RING_PATIENCE_SECONDS if s.rings else 0,
         "quiet_seconds": s.quiet_seconds,
-        "data": s.data,
+        "repair": None if s.repair is None else as_json(s.repair),
+        "data": with_digest(s.data, result),
     }
-
-
-# Made once: json.dumps would make an encoder for each call.
-as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode

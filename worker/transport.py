@@ -12,6 +12,7 @@ from typing import Any
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+from redis.exceptions import ConnectionError  # noqa: A004  what kombu takes for a lost connection
 
 from producer.ring import JOBS_HEADER
 from tasks import RING_SIZE
@@ -137,6 +138,16 @@ class Channel(_Base):  # type: ignore[misc]  # so it is Any here
         return parameters
 
 
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):  # type: ignore[misc]  # as above
+    """The same for a Redis behind Sentinels."""
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002  kombu's signature
+        """Return connections to whichever Redis takes writes, also for a channel that is closed for the second time."""
+        if self.connection.client is None:
+            raise ConnectionError("closed")
+        return super()._sentinel_managed_pool(asynchronous)
+
+
 def _jobs_of(message: Any) -> int:
     jobs = message.headers.get(JOBS_HEADER, 1)
     return jobs if type(jobs) is int and 0 < jobs <= RING_SIZE else 1  # anybody may write into the queue
@@ -145,3 +156,4 @@ def _jobs_of(message: Any) -> int:
 def install() -> None:
     """Have every Redis transport of this process use the repaired channel."""
     kombu_redis.Transport.Channel = Channel
+    kombu_redis.SentinelTransport.Channel = SentinelChannel

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from producer.conversation import Message
 from producer.ledger.accept import RING_PATIENCE_SECONDS
-from producer.ledger.conversations import HISTORY_BYTES, HISTORY_MESSAGES, IN_LINE, messages_of
+from producer.ledger.conversations import FIRST_IN_LINE, HISTORY_BYTES, HISTORY_MESSAGES, messages_of
 from producer.ledger.engine import transaction_on
 from producer.ledger.prepared import Prepared
 from producer.ledger.states import OPEN, State, in_sql
@@ -54,9 +54,7 @@ WITH judged AS MATERIALIZED (
   FROM unnest(:ids, :fences) AS a(id, fence)
   JOIN jobs j ON j.id = a.id AND j.fence = a.fence
   JOIN conversations c ON c.tenant = j.tenant AND c.id = j.conversation_id
-  CROSS JOIN LATERAL (
-    SELECT j.id FROM jobs j WHERE j.tenant = c.tenant AND j.conversation_id = c.id AND {IN_LINE} ORDER BY j.id LIMIT 1
-  ) first
+  {FIRST_IN_LINE}
   WHERE j.state = '{State.CLAIMED}' AND j.lease_owner = :worker
 ), taken AS (
   UPDATE conversations c SET turn_of = g.id FROM judged g
@@ -70,21 +68,19 @@ SELECT id, tenant, conversation_id, coalesce(holder, first) AS ahead FROM judged
 )
 
 # Who is first in line, where nobody has the turn: only if it is held, or it comes by itself. Should the ring for it get
-# lost, the relay looks soon. A row that is locked is being moved, or rung for.
+# lost, the relay looks soon. A row that is locked may be one that a relay puts off: it is waited for.
 NEXT_TURNS = Prepared(
     "next_turns",
     f"""
 WITH free AS MATERIALIZED (
   SELECT first.id FROM unnest(:tenants, :conversations) AS asked(tenant, id)
   JOIN conversations c ON c.tenant = asked.tenant AND c.id = asked.id
-  CROSS JOIN LATERAL (
-    SELECT j.id FROM jobs j WHERE j.tenant = c.tenant AND j.conversation_id = c.id AND {IN_LINE} ORDER BY j.id LIMIT 1
-  ) first
+  {FIRST_IN_LINE}
   WHERE NOT EXISTS (SELECT FROM jobs h WHERE h.id = c.turn_of AND h.state IN ({in_sql(OPEN)}))
 ), held AS MATERIALIZED (
   SELECT j.id FROM free JOIN jobs j ON j.id = free.id
   WHERE j.state = '{State.WAITING}' AND j.waiting_for = 'conversation'
-  FOR UPDATE OF j SKIP LOCKED
+  ORDER BY j.id FOR UPDATE OF j
 ), next AS (
   UPDATE jobs j SET ring_at = clock_timestamp() + make_interval(secs => :patience) FROM held WHERE j.id = held.id
   RETURNING j.*

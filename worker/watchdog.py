@@ -13,6 +13,7 @@ import time
 import traceback
 
 from worker.log import log
+from worker.meter import meter
 
 # The loop is asked so often, and once it does not answer, its stack is looked at again as often.
 LOOK_SECONDS = 0.25
@@ -40,6 +41,7 @@ class Watchdog:
                 self._tell_who()
                 self._answered.wait()
                 log.warning("loop.free", seconds=round(time.monotonic() - asked_at, 3))
+            meter().loop_answered(time.monotonic() - asked_at)
             time.sleep(LOOK_SECONDS)
 
     def _tell_who(self) -> None:

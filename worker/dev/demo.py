@@ -19,11 +19,13 @@ from rich.text import Text
 from producer import render
 from producer.ledger.reads import JobRecord
 from worker.dev.desk import Desk, Handled
+from worker.dev.scenarios import Play, play_all
+from worker.dev.simulate import ACTIONS
 from worker.dev.stage import FOLDER, Stage, flower, stage, worker
 from worker.dev.standins import MODEL, TICKETS, StandIns, Ticket, read_tickets, stand_ins
+from worker.dev.world import mail_and_proxy, world
 
 CONCURRENCY = 6
-PRICES = Path(__file__).with_name("stand_in_prices.json")
 
 
 def run_demo(tickets: Path = TICKETS, *, seed: int = 7, faults: bool = True, stay: bool = False) -> int:
@@ -61,10 +63,11 @@ def run_demo(tickets: Path = TICKETS, *, seed: int = 7, faults: bool = True, sta
         say(f"{len(desk_tickets)} tickets from {tickets.name}; every decision is asked for twice with one key")
         desk = Desk(on.producer, services.orders_url, model, run=f"demo-{secrets.token_hex(3)}")
         handled = _work(desk, desk_tickets, console)
+        went = not faults or play_all(["breaker", "approval"], Play(on, services, console, desk.run))
         records = [job.refresh().record for each in handled for job in each.jobs]
         console.print(_chain_worth_reading(desk, handled, on))
         console.print(_summary(handled, records, services))
-        problems = _problems(handled, services)
+        problems = _problems(handled, services) + ([] if went else ["the breaker, or what needed a person: see above"])
         console.print(_verdict(problems, handled, records))
         console.print(_where_next(on, desk, handled))
         if stay:
@@ -80,18 +83,7 @@ def _work(desk: Desk, tickets: Sequence[Ticket], console: Console) -> list[Handl
 
 
 def _environment(services: StandIns) -> dict[str, str]:
-    environment = {
-        "SUREFOOT_SMTP_URL": f"smtp://{services.smtp_host}:{services.smtp_port}",
-        # A proxy in the environment would swallow calls to this machine.
-        "NO_PROXY": ",".join(filter(None, ("127.0.0.1", os.environ.get("NO_PROXY")))),
-    }
-    if _has_real_model():
-        return environment
-    return environment | {
-        "OPENAI_BASE_URL": services.llm_url,
-        "OPENAI_API_KEY": "stand-in",
-        "SUREFOOT_PRICES_FILE": str(PRICES),
-    }
+    return ACTIONS | (mail_and_proxy(services) if _has_real_model() else world(services))
 
 
 def _has_real_model() -> bool:
@@ -132,9 +124,12 @@ def _summary(handled: Sequence[Handled], records: Sequence[JobRecord], services:
             str(sum(record.attempt > 1 for record in of)),
             str(sum(record.replays for record in of)),
         )
+    events = [event.data or {} for each in handled for job in each.jobs for event in job.events]
+    held = sum(data.get("waiting_for") == "rate" for data in events)
     faults = Counter(f"{fault.service} {fault.kind}" for fault in services.faults.injected)
     lines = [
         f"faults injected: {', '.join(f'{n} {kind}' for kind, n in sorted(faults.items())) or 'none'}",
+        f"held, without an attempt spent, since the other side asked for patience: {held} times",
         f"categories: {', '.join(f'{n} {c}' for c, n in Counter(h.category for h in handled).most_common())}",
         f"left to a person: {', '.join(h.ticket.id for h in handled if h.for_a_person) or 'none'}",
     ]

@@ -59,8 +59,8 @@ class Servers:
     redis_pid: int
     folder: Path
 
-    def until_one_ends(self) -> NoReturn:
-        """Block for as long as both run.
+    def until_one_ends(self, meanwhile: Callable[[], None] = lambda: None) -> NoReturn:
+        """Block for as long as both run, looking twice a second; `meanwhile` is called at each look.
 
         Raises:
             ServerFailed: If one of them has ended, whoever ended it.
@@ -74,6 +74,7 @@ class Servers:
                     log = self.folder / name.lower() / "log"
                     tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
                     raise ServerFailed(name, "has ended", log, tail)
+            meanwhile()
             time.sleep(LOOK_SECONDS)
 
 

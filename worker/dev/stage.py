@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -27,6 +28,7 @@ from worker.start import POOL_ENVIRONMENT, worker_command
 FOLDER = Path(".surefoot")
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
+TAIL_LINES = 15
 PROJECT = Path(__file__).parent.parent.parent
 
 
@@ -70,6 +72,17 @@ def stage(folder: Path = FOLDER, *, log: Callable[[str], None] | None = None) ->
             producer.close()
 
 
+@contextmanager
+def environment_file(path: Path, environment: Mapping[str, str]) -> Iterator[Path]:
+    """Write what a shell has to know for as long as it is true; for its owner only, since it holds passwords."""
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A process that has been started. Several come up at once where each is waited for after all were started.
@@ -84,6 +97,15 @@ class Part:
     _process: subprocess.Popen[bytes]
     _answers: Callable[[], bool]
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it does not run any more, whoever ended it."""
+        return self._process.poll() is not None
+
+    def tail(self) -> str:
+        """Return the end of what it wrote."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+
     def wait(self) -> None:
         """Return once it does its work.
 
@@ -92,9 +114,8 @@ class Part:
         """
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-                raise StageError(f"{self.log.name} did not come up; its log ends:\n{tail}")
+            if self.has_ended or time.monotonic() > deadline:
+                raise StageError(f"{self.log.name} did not come up; its log ends:\n{self.tail()}")
             time.sleep(0.05)
 
 
@@ -108,9 +129,19 @@ def worker(on: Stage, *, concurrency: int, environment: Mapping[str, str]) -> It
 
 
 @contextmanager
-def flower(on: Stage) -> Iterator[Part]:
+def api(on: Stage, *, port: int, environment: Mapping[str, str]) -> Iterator[Part]:
+    """Run the HTTP API and its console until the block ends, on a port, or on another where that is taken."""
+    path, port = on.folder / "api.log", _free_port(port)
+    command = [sys.executable, "-c", "from producer.cli import main; main()", "api"]
+    with _process(command, on, path, {"SUREFOOT_API_PORT": str(port), **environment}) as process:
+        address = f"http://127.0.0.1:{port}"
+        yield Part(path, address, process, lambda: _answers(f"{address}/readyz"))
+
+
+@contextmanager
+def flower(on: Stage, *, port: int = 0) -> Iterator[Part]:
     """Run Flower until the block ends; its address has user and password in it."""
-    password, port = secrets.token_urlsafe(9), _free_port()
+    password, port = secrets.token_urlsafe(9), _free_port(port)
     options = ["--address=127.0.0.1", f"--port={port}", "--logging=warning"]
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
     path = on.folder / "flower.log"
@@ -158,7 +189,12 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_port(wanted: int = 0) -> int:
+    """Return a port of this machine's own that is free: that one, or any."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, suppress(OSError):
+            # As servers do: a connection of an earlier one, on its way out, holds no port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise StageError("this machine has no free port")
