@@ -17,8 +17,11 @@ lane.py             what a cell is played with: servers (their own part), worker
 processes.py        the processes, switchboard.py the harness's hand in them
 injected.py         what the workers load: the actions, and the places where they park (agent.py, parking.py)
 asker.py            a producer that parks
-effect_server.py    the world outside, effect_books.py what it remembers
+effect_server.py    the world outside, effect_books.py what it remembers, weather.py how it behaves
 collect.py          the harness's part of the evidence
-judged.py           the verdict, report.py all of them
-mutants.py          defects that the matrix must find
+judged.py           the verdict, crash_report.py all of them
+staged.py           what cells and scenarios have in common
+scenarios/          jobs that need one another, and a death among them
+mutants/            defects that the checker must find, `python -m tests.chaos.mutants`
+report/             what a storm came to, for people: `python -m tests.chaos.report FOLDER`
 """

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import signal
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from pathlib import Path
-from subprocess import TimeoutExpired
 from typing import Any
 
 from sqlalchemy import text
 
 from producer.ledger.states import State
-from tests.chaos.deaths import OF_GROUPS, Death, Scene, die
+from tests.chaos.deaths import OF_GROUPS, Death, Scene
 from tests.chaos.evidence import Effect
-from tests.chaos.expectations import at_rest
-from tests.chaos.lane import Crew, Lane
+from tests.chaos.expectations import at_rest, ends
+from tests.chaos.lane import Crew
 from tests.chaos.patience import NotReached, until
 from tests.chaos.points import Point
 from tests.chaos.processes import Asker, Member, Worker
+from tests.chaos.staged import REACH_SECONDS, Staged
 from tests.chaos.switchboard import Parked
 
-REACH_SECONDS = 20.0
-# A ring that got lost is repeated after five seconds; a worker that must start first takes a few more.
-DRAIN_SECONDS = 30.0
-# A defect may keep a job from ever coming to rest.
-MUTANT_DRAIN_SECONDS = 10.0
-JOB = text("SELECT id, state, fence, lease_owner FROM jobs WHERE tenant = :run")
+JOB = text("SELECT id, state, fence, lease_owner FROM jobs WHERE tenant = :run ORDER BY id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +57,42 @@ class Cell:
         return 3 if self.point.dies == "rescuer" else 2
 
     @property
+    def row(self) -> str:
+        """The line of a table that it belongs to."""
+        return self.point.name
+
+    @property
     def action(self) -> str:
         return f"chaos.{self.effect}"
 
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """What its job asks for."""
+        return (self.action,)
 
-class WorkerEnded(Exception):
-    """A worker is gone that nobody has killed."""
+    @property
+    def must_judge(self) -> tuple[str, ...]:
+        """Invariants that must have had something to judge: its job, its events, its fences."""
+        return ("I1", "I2", "I7", "I8")
 
 
 @dataclass(slots=True)
-class Play:
+class Play(Staged):
     """One cell being played in a lane.
 
     Attributes:
-        began: Before anything happened in it, UTC seconds; as `died_at`.
+        cell: The piece.
         job_id: Known once it is accepted.
         calls: How often it was asked for.
-        died_at: When the last death began.
-        unrest: What still moved when the evidence was taken.
-        victim: Who died last.
     """
 
-    cell: Cell
-    lane: Lane
-    folder: Path
-    began: float
     job_id: str | None = None
     calls: int = 0
-    died_at: float = 0.0
-    unrest: str | None = None
-    victim: Member | None = None
+
+    @property
+    def cell(self) -> Cell:
+        assert isinstance(self.piece, Cell)
+        return self.piece
 
     def run(self) -> None:
         """Ask, have somebody die, and wait until nothing moves any more.
@@ -105,7 +104,7 @@ class Play:
         lane.world.plan(self.cell.name, hold=point.hold, drop=point.drops)
         victim: Member = self._kill_the_asker_there() if point.dies == "asker" else self._kill_a_worker_there()
         self._ask_again_if_unanswered()
-        self._drain(victim)
+        self.drain(ends=victim if point.name == "stop.draining" else None)
 
     # ---- up to the death ---------------------------------------------------------------------------------------
 
@@ -114,7 +113,7 @@ class Play:
         self.lane.switchboard.arm(self.cell.point.name, [victim.pid])
         self._ask(victim)
         self.lane.switchboard.until_parked(lambda parked: parked.line.root == victim.pid, seconds=REACH_SECONDS)
-        self._die(victim)
+        self.die(victim, self._scene(victim))
         return victim
 
     def _kill_a_worker_there(self) -> Member:
@@ -129,7 +128,7 @@ class Play:
         elif point.name == "stop.draining":
             victim.process.send_signal(signal.SIGTERM)
             until(partial(victim.said, "worker.stopping"), seconds=REACH_SECONDS, what="the stop")
-        self._die(victim)
+        self.die(victim, self._scene(victim))
         return victim
 
     def _there(self) -> Worker:
@@ -173,11 +172,6 @@ class Play:
 
     # ---- the death, and after it -------------------------------------------------------------------------------
 
-    def _die(self, victim: Member) -> None:
-        scene = self._scene(victim)
-        self.victim, self.died_at = victim, time.time()
-        die(self.cell.death, victim, scene)
-
     def _scene(self, victim: Member) -> Scene:
         before = self.job()
         leased = before is not None and before.lease_owner is not None
@@ -188,28 +182,31 @@ class Play:
             self.lane.switchboard.arm(None, roots, answered=not victim.stopped)
 
         def taken_over() -> bool:
-            return not leased or isinstance(victim, Asker) or self.job().fence != before.fence or self._is_at_rest()
+            return not leased or isinstance(victim, Asker) or self.job().fence != before.fence or self.is_at_rest()
 
         return Scene(self.lane, self.folder, self.cell.point.name, let_go, taken_over)
 
     def _ask(self, asker: Asker) -> None:
         self.calls += 1
+        request = {
+            "call": self.calls,
+            "action": self.cell.action,
+            "key": self.cell.name,
+            "params": {"run": self.cell.name, "wait": self.cell.point.waits},
+        }
         asker.order(
             {
+                "do": "ask",
                 "folder": str(self.folder),
-                "call": self.calls,
-                "action": self.cell.action,
-                "key": self.cell.name,
-                "params": {"run": self.cell.name, "wait": self.cell.point.waits},
                 "tenant": self.cell.name,
                 "within": self.cell.point.asks_within,
+                "requests": [request],
             }
         )
 
     def _answer(self, asker: Asker) -> str | None:
-        answer = asker.answer(REACH_SECONDS)
-        job_id: str | None = answer["job_id"]
-        return job_id
+        job_ids: list[str | None] = asker.answer(REACH_SECONDS)["job_ids"]
+        return job_ids[0]
 
     def _ask_again_if_unanswered(self) -> None:
         """Do as a service does that was not answered: ask anew, with the same key."""
@@ -225,54 +222,25 @@ class Play:
             if self.calls > 3:
                 raise NotReached("asked three times, and not answered")
 
-    def _drain(self, victim: Member) -> None:
-        """Wait until nothing moves: the job is at rest, its requests are answered, and its workers idle.
-
-        Where that takes too long, the evidence is taken all the same, for the checker to judge.
-        """
-        patience = DRAIN_SECONDS if self.cell.mutant is None else MUTANT_DRAIN_SECONDS
-        try:
-            until(self._is_at_rest_or_alone, seconds=patience, what="the end of the job")
-            until(self._is_answered, seconds=patience, what="the end of the requests")
-            if self.cell.point.name == "stop.draining" and victim.lives:
-                victim.process.wait(patience)
-            alive = [worker.pid for worker in self.lane.workers if worker.lives]
-            until(lambda: self.lane.switchboard.busy(alive) == 0, seconds=patience, what="the end of the attempts")
-            until(self._is_silent, seconds=patience, what="the end of the rings")
-        except (NotReached, TimeoutExpired, WorkerEnded) as error:
-            self.unrest = str(error)
-
-    def _check_workers(self) -> None:
-        """Raise `WorkerEnded` if a worker is gone that nobody has killed."""
-        for worker in self.lane.workers:
-            if not worker.lives and worker is not self.victim:
-                raise WorkerEnded(f"{worker.name} ended by itself with {worker.process.returncode}")
-
-    def _is_at_rest_or_alone(self) -> bool:
-        self._check_workers()
-        return self._is_at_rest()
-
-    def _is_answered(self) -> bool:
-        return self.lane.world.open_requests(self.cell.name) == 0
-
-    def _is_silent(self) -> bool:
-        with self.lane.redis() as client:
-            return not any(client.llen(key) for key in client.scan_iter("actions*", _type="list"))
-
     def job(self) -> Any:
         """Return the job's row; None before it is accepted."""
         with self.lane.engine.connect() as connection:
-            return connection.execute(JOB, {"run": self.cell.name}).one_or_none()
+            return connection.execute(JOB, {"run": self.cell.name}).first()
 
-    def recovery(self) -> float | None:
-        """Return the seconds from the last death until the job came to rest; None where it has not."""
-        if not self._is_at_rest():
-            return None
-        last = text("SELECT max(at) FROM events WHERE job_id = :job AND kind <> 'late_result'")
-        with self.lane.engine.connect() as connection:
-            moved: datetime = connection.execute(last, {"job": self.job().id}).scalar_one()
-        return max(0.0, moved.timestamp() - self.died_at)
-
-    def _is_at_rest(self) -> bool:
+    def is_at_rest(self) -> bool:
         job = self.job()
         return job is not None and State(job.state) in at_rest(self.cell.effect)
+
+    def wrong_ends(self) -> Iterator[str]:
+        expected = ends(self.cell)
+        if self.state not in expected:
+            yield f"it is {self.state}, not {' or '.join(sorted(expected))}"
+
+    @property
+    def goes_on(self) -> bool:
+        return self.cell.point.goes_on
+
+    @property
+    def state(self) -> str | None:
+        job = self.job()
+        return None if job is None else State(job.state)

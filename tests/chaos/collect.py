@@ -9,7 +9,7 @@ from typing import get_args
 from sqlalchemy import text
 
 from tasks import ActionSpec
-from tests.chaos.cell import Play
+from tasks._rules import rules_for
 from tests.chaos.evidence import (
     ActionFacts,
     Baseline,
@@ -23,40 +23,45 @@ from tests.chaos.evidence_folder import LINES, write_ledger, write_object
 from tests.chaos.lane import CRASH_CAP, LEASE_SECONDS, SWEEP_SECONDS, Lane
 from tests.chaos.ledger_rows import Ledger, Snapshot, exported
 from tests.chaos.patience import NotReached, until
+from tests.chaos.staged import Staged
 
 TABLES: Mapping[str, str] = {
     "jobs": "SELECT * FROM jobs WHERE tenant = :run",
     "decisions": "SELECT d.* FROM decisions d JOIN jobs j ON j.id = d.job_id WHERE j.tenant = :run",
     "events": "SELECT e.* FROM events e JOIN jobs j ON j.id = e.job_id WHERE j.tenant = :run ORDER BY job_id, seq",
+    "messages": "SELECT * FROM messages WHERE tenant = :run ORDER BY conversation_id, seq",
+    "approvals": "SELECT * FROM approvals WHERE tenant = :run ORDER BY id",
+    "reservations": "SELECT r.* FROM budget_reservations r JOIN jobs j ON j.id = r.job_id WHERE j.tenant = :run",
+    "accounts": "SELECT * FROM budget_accounts WHERE tenant = :run",
 }
-# What every cell must have had to judge: its job, its events, its fences.
-MUST_JUDGE = ("I1", "I2", "I7", "I8")
 # A session that lost its client is over as soon as Postgres looks at its socket.
 LEFT_SECONDS = 5.0
 
 
-def facts_of(specs: Mapping[str, ActionSpec]) -> dict[str, ActionFacts]:
-    """Say what the code declares of the chaos actions."""
+def facts_of(specs: Mapping[str, ActionSpec], *, prefix: str = "chaos.") -> dict[str, ActionFacts]:
+    """Say what the code declares of the actions whose names begin so."""
     return {
         name: ActionFacts(
             effect=_effect(spec),
             max_retries=spec.policy.max_retries,
             key_ttl=spec.key_ttl,
             retry_backoff_max=spec.policy.retry_backoff_max,
+            approved=bool(rules_for(name)),
+            budgeted=spec.cost is not None,
         )
         for name, spec in specs.items()
-        if name.startswith("chaos.")
+        if name.startswith(prefix)
     }
 
 
-def collect(play: Play, *, actions: Mapping[str, ActionFacts]) -> None:
-    """Complete a cell's folder."""
-    lane, folder, run = play.lane, play.folder, play.cell.name
+def collect(play: Staged, *, actions: Mapping[str, ActionFacts]) -> None:
+    """Complete the folder of what was played."""
+    lane, folder, run = play.lane, play.folder, play.piece.name
     for kind in LINES.values():
         (folder / kind).touch()
     first = _snapshot(lane, run, "first")
     write_ledger(folder, Ledger(first, _snapshot(lane, run, "second")))
-    write_object(folder, _redis_left(lane))
+    write_object(folder, redis_left(lane))
     write_object(folder, _processes_left(lane))
     _copy_logs(play)
     write_object(
@@ -69,11 +74,13 @@ def collect(play: Play, *, actions: Mapping[str, ActionFacts]) -> None:
             lease_seconds=LEASE_SECONDS,
             sweep_seconds=SWEEP_SECONDS,
             crash_cap=CRASH_CAP,
-            must_judge=MUST_JUDGE,
-            actions={play.cell.action: actions[play.cell.action]},
+            must_judge=play.piece.must_judge,
+            actions={name: actions[name] for name in play.piece.actions},
             # What belongs to the lane's living processes is left out on both sides: they go on to the next cell.
             baseline=Baseline(postgres_connections=0, redis_clients=0),
             expect_faults=True,
+            quotas={},
+            schedules=play.schedules,
         ),
     )
 
@@ -88,7 +95,8 @@ def _snapshot(lane: Lane, run: str, path: str) -> Snapshot:
     return Snapshot.of({"at": float(at), **rows}, path)
 
 
-def _redis_left(lane: Lane) -> RedisLeft:
+def redis_left(lane: Lane) -> RedisLeft:
+    """Say what Redis still holds."""
     queues: dict[str, int] = {}
     keys: dict[str, list[str]] = {}
     with lane.redis() as client:
@@ -96,7 +104,7 @@ def _redis_left(lane: Lane) -> RedisLeft:
             key, kind = raw.decode(), client.type(raw).decode()
             if kind == "list":
                 queues[key] = int(client.llen(raw))
-            elif key != "unacked":
+            elif key != "unacked" and kind != "none":  # it went since it was named: a worker heard its own word
                 keys.setdefault(kind, []).append(key)
         unacked = int(client.hlen("unacked"))
     return RedisLeft(queues=queues, unacked=unacked, keys={kind: tuple(sorted(each)) for kind, each in keys.items()})
@@ -119,7 +127,7 @@ def _processes_left(lane: Lane) -> ProcessesLeft:
     return ProcessesLeft(processes=tuple(left), postgres_connections=sessions, redis_clients=0)
 
 
-def _copy_logs(play: Play) -> None:
+def _copy_logs(play: Staged) -> None:
     logs = play.folder / "logs"
     logs.mkdir(exist_ok=True)
     for member in play.lane.cast:

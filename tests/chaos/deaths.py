@@ -58,7 +58,20 @@ class Scene:
         target = "redis" if victim is None else victim.name
         pid = pid or (self.lane.valkey.pid if victim is None else victim.pid)
         with Appender(self.folder, Fault) as faults:
-            faults.add(Fault(at=at or time.time(), fault=fault, phase=phase, target=target, point=self.point, pid=pid))
+            faults.add(
+                Fault(
+                    at=at or time.time(),
+                    fault=fault,
+                    phase=phase,
+                    target=target,
+                    point=self.point,
+                    pid=pid,
+                    kind=None,
+                    began=None,
+                    ended=None,
+                    bit=None,
+                )
+            )
 
 
 def die(death: Death, victim: Member, scene: Scene) -> None:

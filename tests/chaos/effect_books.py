@@ -1,6 +1,7 @@
-"""What the world outside keeps: which effects it applied, and a line for everything it did, on the disk first.
+"""What the world outside keeps: the effects it applied, and a line for all it did, on the disk before an answer.
 
-One `Books` a run. It knows nothing of HTTP, of jobs or of Surefoot's ledger.
+One `Books` a run. It knows nothing of HTTP, of jobs or of Surefoot's ledger. Opened anew after its process was killed,
+it remembers what its file says: what is not there was not answered, and not done.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from producer.canonical import canonical_json
 from tests.chaos.evidence import Effect, EffectLine, Phase, digest
-from tests.chaos.evidence_folder import Appender
+from tests.chaos.evidence_folder import LINES, Appender
+from tests.chaos.strict import decode, parse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +45,12 @@ class Books:
 
     def __init__(self, folder: Path) -> None:
         """Open the run's `effects.jsonl`."""
-        self._lines = Appender(folder, EffectLine)
         self._lock = threading.Lock()
         self._arrivals = 0
         self._by_key: dict[str, Mapping[str, Any]] = {}
         self._by_ref: dict[str, list[Mapping[str, Any]]] = {}
+        self._remember(folder / LINES[EffectLine])
+        self._lines = Appender(folder, EffectLine)
 
     def arrive(self, asked: Asked) -> int:
         """Note that a request is here; return its number."""
@@ -69,7 +71,7 @@ class Books:
             if known is not None:
                 self._note(arrival, "deduped", asked, known)
                 return known
-            answer = _answer(asked, arrival)
+            answer = _answer(asked.mode, asked.key or asked.ref, arrival, digest(asked.body))
             if asked.mode == "pure":
                 return answer
             if asked.mode == "keyed":
@@ -86,13 +88,31 @@ class Books:
             self._note(arrival, "looked_up", asked, answer)
             return answer
 
-    def end(self, arrival: int, asked: Asked, answer: Mapping[str, Any], *, dropped: bool) -> None:
-        """Note that the answer is about to be given, or never will be."""
+    def end(self, arrival: int, asked: Asked, answer: Mapping[str, Any] | None, *, dropped: bool) -> None:
+        """Note that the answer is about to be given, or never will be; None is that nothing was done."""
         with self._lock:
             self._note(arrival, "dropped" if dropped else "answered", asked, answer)
+        self._lines.sync()  # with whoever else ends now: a disk that is slow must not make the world one
+
+    def _remember(self, path: Path) -> None:
+        """Take up what an earlier process has written; a last line without its end was never acted on."""
+        if not path.exists():
+            return
+        *whole, torn = path.read_bytes().split(b"\n")
+        if torn:
+            with path.open("r+b") as file:
+                file.truncate(path.stat().st_size - len(torn))
+        for number, text in enumerate(whole, 1):
+            line = decode(EffectLine, parse(text, file=path.name, line=number), file=path.name, line=number)
+            self._arrivals = max(self._arrivals, line.arrival)
+            if line.phase == "applied":
+                answer = _answer(line.mode, line.key or line.ref, line.arrival, line.body_hash)
+                if line.mode == "keyed":
+                    self._by_key[line.key or ""] = answer
+                self._by_ref.setdefault(line.ref, []).append(answer)
 
     def _note(self, arrival: int, phase: Phase, asked: Asked, answer: Mapping[str, Any] | None = None) -> None:
-        self._lines.add(
+        self._lines.write(
             EffectLine(
                 at=time.time(),
                 arrival=arrival,
@@ -109,8 +129,7 @@ class Books:
         )
 
 
-def _answer(asked: Asked, arrival: int) -> Mapping[str, Any]:
+def _answer(mode: Effect, name: str, arrival: int, body_hash: str) -> Mapping[str, Any]:
     """Return a receipt. A second effect has another one, but for those whose repeats change nothing."""
-    what = canonical_json(asked.body, where="body")
-    which = str(arrival) if asked.mode in ("verifiable", "unsafe") else asked.key or asked.ref
-    return {"receipt": hashlib.sha256(f"{asked.mode}:{which}:{what}".encode()).hexdigest()}
+    which = str(arrival) if mode in ("verifiable", "unsafe") else name
+    return {"receipt": hashlib.sha256(f"{mode}:{which}:{body_hash}".encode()).hexdigest()}

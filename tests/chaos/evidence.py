@@ -5,6 +5,7 @@
 | `run.json` | the harness, at the end | what was run, under which settings, and what must be judged |
 | `history.jsonl` | every process that enqueues | what it asked for and what it was answered |
 | `effects.jsonl` | the effect server, before it answers | what really happened outside |
+| `cancels.jsonl` | every process that cancels | which jobs it asked to be cancelled, and what it was answered |
 | `faults.jsonl` | whoever injects faults | what was done to whom |
 | `ledger.json` | the harness, after the drain | `ledger_rows.Ledger` |
 | `redis.json` | the harness, after the drain | what Redis still holds |
@@ -32,12 +33,34 @@ Effect = Literal["pure", "idempotent", "keyed", "verifiable", "unsafe"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionFacts:
-    """What the run's code declares of an action; `key_ttl` in seconds, for keyed ones; `retry_backoff_max` too."""
+    """What the run's code declares of an action.
+
+    Attributes:
+        key_ttl: In seconds, for keyed ones; as `retry_backoff_max`.
+        approved: Whether people have to approve each of its jobs.
+        budgeted: Whether each of its attempts reserves of a budget.
+    """
 
     effect: Effect
     max_retries: int | None
     key_ttl: float | None
     retry_backoff_max: float
+    approved: bool
+    budgeted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleFacts:
+    """A schedule that the run had: its ticks are due every `every` seconds from `since` on, and until `until`.
+
+    Each of them is asked for once, as `action`, under the key ``schedule:NAME:TICK``.
+    """
+
+    name: str
+    action: str
+    every: int
+    since: float
+    until: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +81,8 @@ class Run:
         lease_seconds: The workers' setting, as is `crash_cap`; `sweep_seconds` is their ``relay_seconds``.
         must_judge: Invariants that must have had something to judge, or the run proves nothing.
         expect_faults: Whether faults were injected. A run without them may leave nothing in doubt.
+        quotas: How many faults of a kind must have bitten, or the run proves nothing; empty for a cell.
+        schedules: Whose ticks ask for jobs, beside the processes.
     """
 
     kind: Literal["cell", "run"]
@@ -71,6 +96,8 @@ class Run:
     actions: Mapping[str, ActionFacts]
     baseline: Baseline
     expect_faults: bool
+    quotas: Mapping[str, int]
+    schedules: tuple[ScheduleFacts, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +135,33 @@ class Call:
             raise ValueError(f"job_id is {self.job_id!r}, which is no job's")
         if self.fingerprint is not None and not is_digest(self.fingerprint):
             raise ValueError(f"fingerprint is {self.fingerprint!r}, not 64 hexadecimal digits")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """A line of `cancels.jsonl`: a request to cancel when it leaves, and again when its answer is there.
+
+    Attributes:
+        process: As in a `Call`, as is `call`.
+        answer: ``cancelled`` | ``requested`` | ``in_doubt`` | ``too_late``; only with ``ok``.
+        error: Only with ``info``: it may have been cancelled.
+    """
+
+    at: float
+    process: str
+    op: Literal["invoke", "ok", "info"]
+    call: int
+    job_id: str
+    answer: str | None
+    error: str | None
+    line: int = field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a line that contradicts itself, as a `Call` does."""
+        if (self.op == "ok") != (self.answer is not None) or (self.op == "info") != (self.error is not None):
+            raise ValueError(f"an answer belongs to an ok and an error to an info, and this is an {self.op}")
+        if not is_job_id(self.job_id):
+            raise ValueError(f"job_id is {self.job_id!r}, which is no job's")
 
 
 Phase = Literal["arrived", "applied", "deduped", "looked_up", "answered", "dropped"]
@@ -156,11 +210,17 @@ class EffectLine:
 class Fault:
     """A line of `faults.jsonl`.
 
+    A storm notes each of its faults with one line when it begins and one when it is over, both with their `kind`; what
+    it did for that in detail, to which process, stands in lines without a kind, as in a cell.
+
     Attributes:
         fault: ``sigkill``, ``group_kill``, ``sigstop``, ``sigcont``, ``terminate_backend``, ``redis_kill``, …
         phase: A fault that is over at once has a ``begin`` alone.
         target: Whom it hit: a process of the run by its name, as in the name of its log; ``postgres``; ``redis``.
         point: The named place in the code at which it hit; None for one that came at any time.
+        kind: The storm's name for it; None for a detail, and in cells.
+        began: With a kind, as the next two; `ended` at its end alone.
+        bit: At its end, whether there is evidence that somebody felt it; None where nobody can say.
     """
 
     at: float
@@ -169,6 +229,10 @@ class Fault:
     target: str
     point: str | None
     pid: int | None
+    kind: str | None
+    began: float | None
+    ended: float | None
+    bit: bool | None
     line: int = field(default=0, compare=False)
 
 
@@ -215,6 +279,7 @@ class Evidence:
 
     run: Run
     history: tuple[Call, ...]
+    cancels: tuple[Cancel, ...]
     effects: tuple[EffectLine, ...]
     faults: tuple[Fault, ...]
     ledger: Ledger

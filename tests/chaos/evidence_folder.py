@@ -4,38 +4,65 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from tests.chaos.evidence import Call, EffectLine, Evidence, Fault, LogLine, ProcessesLeft, RedisLeft, Run
+from tests.chaos.evidence import Call, Cancel, EffectLine, Evidence, Fault, LogLine, ProcessesLeft, RedisLeft, Run
 from tests.chaos.ledger_rows import FILE as LEDGER_FILE
 from tests.chaos.ledger_rows import Ledger, Snapshot
 from tests.chaos.strict import UnreadableEvidence, decode, encode, parse
 
-LINES: Mapping[type, str] = {Call: "history.jsonl", EffectLine: "effects.jsonl", Fault: "faults.jsonl"}
+LINES: Mapping[type, str] = {
+    Call: "history.jsonl",
+    Cancel: "cancels.jsonl",
+    EffectLine: "effects.jsonl",
+    Fault: "faults.jsonl",
+}
 OBJECTS: Mapping[type, str] = {Run: "run.json", RedisLeft: "redis.json", ProcessesLeft: "processes.json"}
 T = TypeVar("T")
-L = TypeVar("L", Call, EffectLine, Fault)
+Line = Call | Cancel | EffectLine | Fault
+L = TypeVar("L", Call, Cancel, EffectLine, Fault)
 
 
 class Appender:
-    """Adds lines to one of the folder's `.jsonl` files; several processes may do so at once."""
+    """Adds lines to one of the folder's `.jsonl` files; several threads and processes may do so at once."""
 
-    def __init__(self, folder: Path, kind: type[Call | EffectLine | Fault]) -> None:
+    def __init__(self, folder: Path, kind: type[Line]) -> None:
         """Open the file for lines of this kind."""
         self._kind = kind
         self._file = os.open(folder / LINES[kind], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._writing, self._syncing = threading.Lock(), threading.Lock()
+        self._written = self._synced = 0
 
-    def add(self, record: Call | EffectLine | Fault) -> None:
-        """Write a line; it is on the disk when this returns. Whoever is killed meanwhile leaves all of it or a part."""
-        if type(record) is not self._kind:
-            raise TypeError(f"{LINES[self._kind]} holds no {type(record).__name__}")
-        line = json.dumps(encode(record), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        if os.write(self._file, line) < len(line):
-            raise OSError(f"{LINES[self._kind]}: the disk took a part of a line")
-        os.fsync(self._file)
+    def add(self, *records: Line) -> None:
+        """Write lines; they are on the disk when this returns. Whoever is killed meanwhile leaves a part of them."""
+        self.write(*records)
+        self.sync()
+
+    def write(self, *records: Line) -> None:
+        """Write lines, which outlive this process; on the disk they are after the next `sync`."""
+        for record in records:
+            if type(record) is not self._kind:
+                raise TypeError(f"{LINES[self._kind]} holds no {type(record).__name__}")
+        lines = b"".join(
+            json.dumps(encode(record), ensure_ascii=False, allow_nan=False).encode() + b"\n" for record in records
+        )
+        with self._writing:
+            if os.write(self._file, lines) < len(lines):
+                raise OSError(f"{LINES[self._kind]}: the disk took a part of a line")
+            self._written += 1
+
+    def sync(self) -> None:
+        """Wait until what this thread has written is on the disk; threads that wait at the same time share the wait."""
+        mine = self._written
+        with self._syncing:
+            if self._synced < mine:
+                reached = self._written
+                os.fsync(self._file)
+                self._synced = reached
 
     def close(self) -> None:
         """Close the file."""
@@ -71,6 +98,7 @@ def read(folder: Path) -> Evidence:
     return Evidence(
         run=_read_object(folder, Run),
         history=tuple(_read_lines(folder, Call, torn)),
+        cancels=tuple(_read_lines(folder, Cancel, torn)),
         effects=tuple(_read_lines(folder, EffectLine, torn)),
         faults=tuple(_read_lines(folder, Fault, torn)),
         ledger=Ledger(Snapshot.of(snapshots.first, "first"), Snapshot.of(snapshots.second, "second")),

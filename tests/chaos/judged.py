@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 from producer.ledger.states import State
-from tests.chaos.cell import Cell, Play
 from tests.chaos.checker.findings import Outcome
 from tests.chaos.checker.judge import verdict_on
 from tests.chaos.evidence import Evidence
 from tests.chaos.evidence_folder import read
-from tests.chaos.expectations import ends
+from tests.chaos.staged import Piece, Staged
 
 Verdict = Literal["held", "broken", "inconclusive"]
 
 
 @dataclass(slots=True)
 class Judged:
-    """One cell's result.
+    """One cell's result, or a scenario's.
 
     Attributes:
         why: Why it did not hold, line by line; each begins with the invariant, or with ``end`` or ``late``.
@@ -29,7 +28,7 @@ class Judged:
         took: Seconds that the cell took in all.
     """
 
-    cell: Cell
+    cell: Piece
     folder: Path
     verdict: Verdict
     why: tuple[str, ...] = ()
@@ -42,25 +41,21 @@ class Judged:
         return self.verdict == "broken" and any(line.startswith(f"{invariant} ") for line in self.why)
 
 
-def judge(play: Play) -> Judged:
-    """Judge a cell whose evidence is complete."""
-    job = play.job()
-    state = None if job is None else State(job.state)
+def judge(play: Staged) -> Judged:
+    """Judge what was played; its evidence is complete."""
     evidence = read(play.folder)
     verdict = verdict_on(evidence)
     why = [f"{found.invariant} expected {found.expected}; found {found.found}" for found in verdict.findings]
     if verdict.outcome is Outcome.INCONCLUSIVE:
         why.extend(f"{invariant} had nothing to judge" for invariant in verdict.vacuous)
-        return Judged(play.cell, play.folder, "inconclusive", tuple(why), state=state, recovery=play.recovery())
-    if not play.cell.point.goes_on:
+        return Judged(play.piece, play.folder, "inconclusive", tuple(why), state=play.state, recovery=play.recovery())
+    if not play.goes_on:
         why.extend(_late_requests(evidence))
-    if state not in ends(play.cell):
-        expected = " or ".join(sorted(ends(play.cell)))
-        why.append(f"end is {state}, not {expected}")
+    why.extend(f"end {wrong}" for wrong in play.wrong_ends())
     if play.unrest is not None:
         why.append(f"end {play.unrest}")
     came_to: Verdict = "broken" if why else "held"
-    return Judged(play.cell, play.folder, came_to, tuple(why), state=state, recovery=play.recovery())
+    return Judged(play.piece, play.folder, came_to, tuple(why), state=play.state, recovery=play.recovery())
 
 
 def _late_requests(evidence: Evidence) -> Iterator[str]:
@@ -79,6 +74,6 @@ def _late_requests(evidence: Evidence) -> Iterator[str]:
             yield f"late request of attempt {line.attempt}, {line.at - over:.3f} s after it was rescued"
 
 
-def inconclusive(cell: Cell, folder: Path, error: Exception) -> Judged:
+def inconclusive(cell: Piece, folder: Path, error: Exception) -> Judged:
     """Say that a cell says nothing, since its death could not be brought about."""
     return Judged(cell, folder, "inconclusive", (f"{type(error).__name__}: {error}",))

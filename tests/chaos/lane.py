@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from producer.ledger.engine import open_engine
 from tests.chaos import actions
 from tests.chaos.agent import SOCKET
-from tests.chaos.mutants import MUTANT
+from tests.chaos.defective import CLOCK, MUTANT
 from tests.chaos.patience import until
 from tests.chaos.processes import Asker, Member, Worker, World, start_asker, start_worker, wait_ready
 from tests.chaos.switchboard import Switchboard
@@ -40,10 +40,17 @@ SESSIONS = text("SELECT pid, application_name FROM pg_stat_activity WHERE datnam
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """What workers a cell needs: with or without child processes, and with which defect."""
+    """Who a cell needs: workers with or without child processes, with which defect, and how far ahead their clocks."""
 
     prefork: bool = False
     mutant: str | None = None
+    clock_ahead: float = 0.0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells its processes so."""
+        defect = {} if self.mutant is None else {MUTANT: self.mutant}
+        return defect if not self.clock_ahead else defect | {CLOCK: f"{self.clock_ahead}"}
 
 
 class Lane:
@@ -102,8 +109,7 @@ class Lane:
         self.workers = [worker for worker in self.workers if worker.lives]
         while len(self.workers) < workers:
             name = f"worker-{next(self._numbers)}"
-            defect = {} if self.crew.mutant is None else {MUTANT: self.crew.mutant}
-            environment = self._environment | defect
+            environment = self._environment | self.crew.environment
             self.workers.append(start_worker(name, self.folder, environment, prefork=self.crew.prefork))
             self.cast.append(self.workers[-1])
         if not self.asker.lives:
@@ -113,8 +119,8 @@ class Lane:
     def ready(self, crew: Crew, *, workers: int) -> None:
         """Have everybody there, and so many of such workers; raises `NotReached` if somebody does not come."""
         if crew != self.crew:
-            for worker in self.workers:
-                worker.end()
+            for member in self.workers if crew.mutant == self.crew.mutant else self.members:
+                member.end()
             self.crew = crew
         self.replace(workers)
         self.valkey.start()
@@ -183,7 +189,8 @@ class Lane:
         self.valkey.stop()
 
     def _new_asker(self) -> Asker:
-        asker = start_asker(f"asker-{next(self._numbers)}", self.folder, self._environment)
+        environment = self._environment | self.crew.environment
+        asker = start_asker(f"asker-{next(self._numbers)}", self.folder, environment)
         self.cast.append(asker)
         return asker
 

@@ -1,4 +1,4 @@
-"""The ledger as a run leaves it: every row and every column of jobs, decisions and events, read in one snapshot.
+"""The ledger as a run leaves it: jobs, decisions, events, messages, approvals and budgets, read in one snapshot.
 
 In `ledger.json` a column's value is plain JSON: ids as text, moments as UTC seconds, digests as hexadecimal digits,
 decimals as text, JSON columns as what they hold.
@@ -6,7 +6,7 @@ decimals as text, JSON columns as what they hold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
@@ -62,6 +62,7 @@ class JobRow(_Row):
     waiting_for: str | None
     accepted_at: float
     due_at: float
+    deadline_at: float | None
     attempt: int
     crashes: int
     fence: int
@@ -73,6 +74,7 @@ class JobRow(_Row):
     finished_at: float | None
     replays: int
     last_seq: int
+    conversation_id: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +107,83 @@ class EventRow(_Row):
     data: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRow(_Row):
+    """A row of `messages`."""
+
+    TABLE = tables.messages
+
+    tenant: str
+    conversation_id: str
+    seq: int
+    role: str
+    content: str
+    job_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRow(_Row):
+    """A row of `approvals`."""
+
+    TABLE = tables.approval_tables.approvals
+
+    id: str
+    job_id: str
+    rule: str
+    rule_version: int
+    state: str
+    decided_at: float | None
+    consumed_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationRow(_Row):
+    """A row of `budget_reservations`."""
+
+    TABLE = tables.budget_tables.budget_reservations
+
+    job_id: str
+    fence: int
+    call: int
+    budget: str
+    key: str
+    day: str
+    usd: str | None
+    tokens: int | None
+    calls: int
+    settled_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRow(_Row):
+    """A row of `budget_accounts`."""
+
+    TABLE = tables.budget_tables.budget_accounts
+
+    budget: str
+    key: str
+    day: str
+    spent_usd: str
+    spent_tokens: int
+    spent_calls: int
+    reserved_usd: str
+    reserved_tokens: int
+    reserved_calls: int
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The three tables in one repeatable-read transaction, which began `at`."""
+    """These tables in one repeatable-read transaction, which began `at`."""
 
     at: float
     jobs: tuple[JobRow, ...]
     decisions: tuple[DecisionRow, ...]
     events: tuple[EventRow, ...]
+    messages: tuple[MessageRow, ...]
+    approvals: tuple[ApprovalRow, ...]
+    reservations: tuple[ReservationRow, ...]
+    accounts: tuple[AccountRow, ...]
 
     @classmethod
     def of(cls, value: Any, path: str) -> Self:
@@ -123,12 +194,28 @@ class Snapshot:
             tuple(JobRow.of(row, f"{path}.jobs[{i}]") for i, row in enumerate(raw.jobs)),
             tuple(DecisionRow.of(row, f"{path}.decisions[{i}]") for i, row in enumerate(raw.decisions)),
             tuple(EventRow.of(row, f"{path}.events[{i}]") for i, row in enumerate(raw.events)),
+            tuple(MessageRow.of(row, f"{path}.messages[{i}]") for i, row in enumerate(raw.messages)),
+            tuple(ApprovalRow.of(row, f"{path}.approvals[{i}]") for i, row in enumerate(raw.approvals)),
+            tuple(ReservationRow.of(row, f"{path}.reservations[{i}]") for i, row in enumerate(raw.reservations)),
+            tuple(AccountRow.of(row, f"{path}.accounts[{i}]") for i, row in enumerate(raw.accounts)),
         )
 
     def plain(self) -> dict[str, Any]:
         """Return what `of` reads."""
-        rows = {"jobs": self.jobs, "decisions": self.decisions, "events": self.events}
-        return {"at": self.at, **{name: [row.columns for row in each] for name, each in rows.items()}}
+        return {"at": self.at, **{name: [row.columns for row in rows] for name, rows in self.rows.items()}}
+
+    @property
+    def rows(self) -> Mapping[str, Sequence[_Row]]:
+        """Every table's rows, by its name."""
+        return {
+            "jobs": self.jobs,
+            "decisions": self.decisions,
+            "events": self.events,
+            "messages": self.messages,
+            "approvals": self.approvals,
+            "reservations": self.reservations,
+            "accounts": self.accounts,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +224,10 @@ class _Raw:
     jobs: tuple[Any, ...]
     decisions: tuple[Any, ...]
     events: tuple[Any, ...]
+    messages: tuple[Any, ...]
+    approvals: tuple[Any, ...]
+    reservations: tuple[Any, ...]
+    accounts: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,13 @@ from tests.chaos.deaths import DEATHS, Death
 from tests.chaos.evidence import ActionFacts, Effect
 from tests.chaos.judged import Judged, inconclusive, judge
 from tests.chaos.lane import Crew, Lane, with_database
-from tests.chaos.mutants import FOUND
+from tests.chaos.mutants.catalogue import FOUND
 from tests.chaos.points import POINTS, Point
 from tests.chaos.processes import World
+from tests.chaos.scenarios.plays import SCRIPTS
+from tests.chaos.scenarios.scenario import SCENARIOS, Scenario
+from tests.chaos.scenarios.stage import Stage
+from tests.chaos.staged import Piece, Staged
 from worker.dev.servers import Postgres
 from worker.lifecycle import publish
 
@@ -51,17 +55,19 @@ CELLS = tuple(
     for death in DEATHS
     if _is_cell(point, effect, death)
 )
-# Each deliberate defect, in the cell that shows it.
-MUTANTS = tuple(
-    replace(cell, mutant=mutant) for mutant, found in FOUND.items() for cell in CELLS if cell.name == found.cell
-)
+PIECES: tuple[Cell | Scenario, ...] = (*CELLS, *SCENARIOS)
+BY_NAME = {piece.name: piece for piece in PIECES}
+# Each deliberate defect, where it shows; and the same places without one.
+MUTANTS = tuple(replace(BY_NAME[found.cell], mutant=mutant) for mutant, found in FOUND.items())
+CONTROLS = tuple(BY_NAME[name] for name in dict.fromkeys(found.cell for found in FOUND.values()))
 TEMPLATE = "chaos"
+ACTION_MODULES = ["tests.chaos.actions", "tests.chaos.scenarios.actions"]
 
 
 class Waiting:
     """The cells not played yet, for many lanes to take from."""
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
+    def __init__(self, cells: Sequence[Piece]) -> None:
         """Keep them in order."""
         self._cells = list(cells)
         self._lock = threading.Lock()
@@ -74,7 +80,7 @@ class Waiting:
             crews.append(max(needed, key=lambda crew: needed[crew] / (1 + crews.count(crew))))
         return crews[: min(lanes, len(self._cells))]
 
-    def take(self, crew: Crew) -> Cell | None:
+    def take(self, crew: Crew) -> Piece | None:
         """Take a cell for these workers, or else the first of those that need others most; None at the end."""
         with self._lock:
             if not self._cells:
@@ -102,10 +108,10 @@ class Matrix:
     judged: list[Judged] = field(default_factory=list)
     unclear: list[Judged] = field(default_factory=list)
 
-    def play(self, cells: Sequence[Cell], *, lanes: int) -> list[Judged]:
+    def play(self, cells: Sequence[Piece], *, lanes: int) -> list[Judged]:
         """Play the cells; return what each came to, in the order of the cells."""
         waiting = Waiting(cells)
-        specs = load(["tests.chaos.actions"])
+        specs = load(ACTION_MODULES)
         facts = facts_of(specs)
         with self._servers() as (postgres, world), ExitStack() as ending:
             _make_template(postgres, list(specs.values()))
@@ -146,17 +152,17 @@ class Matrix:
             judged = self._play_one(lane, cell, facts)
             if judged.verdict == "inconclusive":  # a machine that was too busy, perhaps
                 self.unclear.append(judged)
-                judged = replace(self._play_one(lane, replace(cell, tries=2), facts), cell=cell)
+                judged = replace(self._play_one(lane, _again(cell), facts), cell=cell)
             self.judged.append(judged)
             self.on_judged(judged)
 
-    def _play_one(self, lane: Lane, cell: Cell, facts: Mapping[str, ActionFacts]) -> Judged:
+    def _play_one(self, lane: Lane, cell: Piece, facts: Mapping[str, ActionFacts]) -> Judged:
         folder = self.folder / "evidence" / cell.name
         folder.mkdir()
         began = time.monotonic()
         try:
             lane.ready(cell.crew, workers=cell.workers)
-            play = Play(cell, lane, folder, began=time.time())
+            play = _play_of(cell, lane, folder)
             play.run()
             collect(play, actions=facts)
             judged = judge(play)
@@ -166,6 +172,17 @@ class Matrix:
             judged = inconclusive(cell, folder, error)
         judged.took = time.monotonic() - began
         return judged
+
+
+def _play_of(piece: Piece, lane: Lane, folder: Path) -> Staged:
+    if isinstance(piece, Scenario):
+        return Stage(piece, lane, folder, began=time.time(), script=SCRIPTS[piece.kind])
+    return Play(piece, lane, folder, began=time.time())
+
+
+def _again(piece: Piece) -> Piece:
+    assert isinstance(piece, Cell | Scenario)
+    return replace(piece, tries=2)
 
 
 def _make_template(postgres: Postgres, actions: list[ActionSpec]) -> None:

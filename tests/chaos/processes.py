@@ -168,10 +168,32 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         """Start it; its files go into `folder`, by run."""
-        command = [sys.executable, "-m", "tests.chaos.effect_server", str(folder)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+        self._folder = folder
+        self._process, self.port = self._start(0)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process, the last one if it was killed."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL it, in the midst of whatever it does."""
+        self._process.kill()
+        self._hang_up()
+
+    def start_again(self) -> None:
+        """Start it anew where it was, with what its files say, after `kill`."""
+        self._process, _ = self._start(self.port)
+
+    def weather(self, run: str, weather: Mapping[str, Any]) -> None:
+        """Say what becomes of the run's requests from now on; see `Weather`."""
+        self._order(run, {"do": "weather", "weather": dict(weather)})
+
+    def met(self, run: str) -> Mapping[str, int]:
+        """Return how many requests of the run met which fate since the process began."""
+        found: dict[str, int] = self._order(run, {"do": "look"})["met"]
+        return found
 
     def plan(self, run: str, *, hold: str | None, drop: bool) -> None:
         """Say what becomes of the run's next request."""
@@ -196,13 +218,30 @@ class World:
         """Return how many requests are not answered yet."""
         return int(self._order(run, {"do": "look"})["open"])
 
+    def look_up(self, run: str, action: str, ref: str) -> Any:
+        """Return what a job's effect brought, by the world's books; None where it has not happened."""
+        import httpx  # noqa: PLC0415  as below
+
+        found = httpx.get(f"{self.url}/{run}/keyed/{action}", headers={"X-Ref": ref, "X-Token": "desk"}, timeout=10.0)
+        return found.raise_for_status().json()["result"]
+
     def close(self) -> None:
         """End it."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.close()
+        self._hang_up()
+
+    def _start(self, port: int) -> tuple[subprocess.Popen[bytes], int]:
+        command = [sys.executable, "-m", "tests.chaos.effect_server", str(self._folder), str(port)]
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        return process, int(process.stdout.readline())
+
+    def _hang_up(self) -> None:
         self._process.wait(STOP_SECONDS)
-        self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def _order(self, run: str, order: dict[str, Any]) -> dict[str, Any]:
         import httpx  # noqa: PLC0415  the pytest of other tests need not load it

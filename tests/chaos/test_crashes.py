@@ -1,4 +1,4 @@
-"""A slice of the crash matrix, each point once at least; and the matrix itself, held against deliberate defects."""
+"""A slice of the crash matrix, each point once at least, and of the scenarios; and the checker held against defects."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.judged import Judged
-from tests.chaos.matrix import CELLS, MUTANTS, Matrix
-from tests.chaos.mutants import FOUND
+from tests.chaos.matrix import BY_NAME, MUTANTS, Matrix
+from tests.chaos.mutants.catalogue import FOUND
 
 LANES = 6
 # The effect class and the death that ask most of each point.
@@ -50,14 +50,47 @@ SLICE = (
     "rule.committed-verifiable-terminate_backend",
 )
 
+# A death in the midst of each kind of what belongs together.
+SCENARIOS = (
+    "turns.effect.held-sigstop",
+    "turns.bring.before-sigkill",
+    "follow_ups.bring.committed-terminate_backend",
+    "ticks.tick.accepted-sigkill",
+    "batch.settle.before-redis_kill",
+    "cancel.settle.committed-sigkill",
+    "deadline.claim.before-terminate_backend",
+    "hold.settle.committed-sigkill",
+    "clock.claim.committed-sigkill",
+    "approval.bring.committed-sigkill",
+    "approval.approve.committed-sigkill",
+    "approval.expire.before-sigstop",
+    "approval.consume.committed-terminate_backend",
+    "budget.reserve.committed-sigstop",
+    "gates.spend.committed-sigkill",
+)
+# One defect for each part of the checker; `make mutants` plays all.
+DEFECTS = (
+    "settle_unfenced",
+    "rescue_by_id",
+    "rescue_requeues",
+    "effect_after_lease",
+    "intent_after_effect",
+    "outbox_apart",
+    "turn_said_twice",
+    "deadline_ignored",
+    "approval_forgone",
+    "spent_twice",
+)
+
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
 def judged() -> Iterator[Mapping[str, Judged]]:
     folder = Path(tempfile.mkdtemp(prefix="crashes-"))  # a short path: there are sockets in it
-    cells = [cell for cell in CELLS if cell.name in SLICE]
-    yield {each.cell.name: each for each in Matrix(folder / "m").play([*MUTANTS, *cells], lanes=LANES)}
+    cells = [BY_NAME[name] for name in (*SLICE, *SCENARIOS)]
+    mutants = [piece for piece in MUTANTS if piece.mutant in DEFECTS]
+    yield {each.cell.name: each for each in Matrix(folder / "m").play([*mutants, *cells], lanes=LANES)}
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -66,8 +99,15 @@ def test_a_death_on_a_jobs_way_loses_nothing_and_repeats_nothing(cell: str, judg
     assert (judged[cell].verdict, judged[cell].why) == ("held", ())
 
 
-@pytest.mark.parametrize("mutant", FOUND)
-def test_the_matrix_finds_a_defect(mutant: str, judged: Mapping[str, Judged]) -> None:
-    found = FOUND[mutant]
-    cell = judged[f"{mutant}-{found.cell}"]
-    assert cell.breaks(found.invariant), (cell.verdict, cell.why)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_death_among_jobs_that_belong_together_loses_none_and_repeats_none(
+    scenario: str, judged: Mapping[str, Judged]
+) -> None:
+    assert (judged[scenario].verdict, judged[scenario].why) == ("held", ())
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_the_checker_finds_a_defect(defect: str, judged: Mapping[str, Judged]) -> None:
+    found = FOUND[defect]
+    played = judged[f"{defect}-{found.cell}"]
+    assert any(map(played.breaks, found.invariants)), (played.verdict, played.why)

@@ -14,5 +14,10 @@ fences.py     I8  a job that has moved on takes no writes   I9  a job has one ow
 pacing.py     I12 retries keep their delays       I15 what a dead worker left is taken up in time
 history.py    I13 the history has no gap
 residue.py    I16 nothing is left behind
+given_up.py   I17 nothing begins after its deadline  I18 only what somebody cancels is cancelled
+turns.py      I19 turns of a conversation follow one another, and each is said once
+gates.py      I20 nothing runs unapproved         I21 what was reserved is neither lost nor doubled
+follow_ups.py the follow-ups of jobs, for I1 and I2
+ticks.py      the jobs of schedules, for I1 and I2
 judge.py      all of them, in order
 """

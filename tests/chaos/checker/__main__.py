@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.chaos.checker.findings import Finding, Verdict
 from tests.chaos.checker.judge import verdict_on
+from tests.chaos.evidence import Evidence
 from tests.chaos.evidence_folder import read
 from tests.chaos.strict import UnreadableEvidence
 
@@ -33,16 +34,21 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         print(USAGE, file=sys.stderr)  # noqa: T201  a program's words
         return WRONG_CALL
-    folder = Path(arguments[0])
+    return judge_folder(Path(arguments[0]))[0]
+
+
+def judge_folder(folder: Path) -> tuple[int, Evidence | None]:
+    """Judge a run, print the verdict and leave it in the folder; return the exit status, and what was judged."""
     try:
-        verdict = verdict_on(read(folder))
+        evidence = read(folder)
+        verdict = verdict_on(evidence)
     except UnreadableEvidence as error:
-        return _unreadable(folder, str(error))
+        return _unreadable(folder, str(error)), None
     except Exception as error:  # noqa: BLE001  Python's own exit status for it is that of a broken promise
-        return _unreadable(folder, f"what it holds makes no sense: {error!r}")
+        return _unreadable(folder, f"what it holds makes no sense: {error!r}"), None
     _write(folder, as_json(verdict))
     print("\n".join(_table(verdict)))  # noqa: T201  as above
-    return verdict.outcome.value
+    return verdict.outcome.value, evidence
 
 
 def _unreadable(folder: Path, why: str) -> int:
@@ -74,7 +80,7 @@ def _table(verdict: Verdict) -> list[str]:
     lines += [_said(finding) for finding in verdict.findings[:SHOWN]]
     if len(verdict.findings) > SHOWN:
         lines.append(f"… and {len(verdict.findings) - SHOWN} more in {FILE}")
-    lines += [f"{name}: had to be judged, and there was nothing to judge" for name in verdict.vacuous]
+    lines += [f"{name}: there was too little of it to judge" for name in verdict.vacuous]
     return [*lines, verdict.outcome.name.lower()]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from producer.ledger.states import CLOSED, State
 from tests.chaos.checker.findings import Finding, Tally
+from tests.chaos.checker.follow_ups import beyond, missing
+from tests.chaos.checker.ticks import due_ticks, is_due, tick_of, ticks_have_jobs
 from tests.chaos.checker.view import Arrival, Asked, JobView, View, about
 from tests.chaos.evidence import digest
 
@@ -23,8 +25,11 @@ def no_loss(view: View, tally: Tally) -> Iterator[Finding]:
     for job in view.jobs.values():
         if job.row.state not in SETTLED:
             yield about(I1, job, "an end, or open work that a person sees, after the drain", f"it is {job.row.state}")
+    yield from missing(view, I1)
+    yield from ticks_have_jobs(view, invariant=I1)
     unsure = sum(asked.end is None or asked.end.op == "info" for asked in view.calls())
     tally.figures |= {"asked": sum(1 for _ in view.calls()), "answered": tally.judged, "unsure": unsure}
+    tally.judged += sum(1 for schedule in view.run.schedules for _ in due_ticks(schedule))
 
 
 def _key(view: View, action: str, key: str, calls: tuple[Asked, ...], answered: list[Asked]) -> Iterator[Finding]:
@@ -64,7 +69,10 @@ def _asked_for(view: View, job: JobView) -> Iterator[Finding]:
     if row.rerun:
         yield about(I2, job, "no job is run anew, since nobody asked for that", f"rerun {row.rerun}")
     if job.decision is not None and job.decision.parent_job_id is not None:
-        yield from _follow_up(view, job, job.decision.parent_job_id)
+        yield from beyond(view, I2, job, job.decision.parent_job_id)
+        return
+    if tick_of(view, job) is not None:
+        yield from is_due(view, job, invariant=I2)
         return
     possible = [asked for asked in calls if asked.may_be_accepted]
     where = tuple(f"history.jsonl:{asked.invoke.line}" for asked in calls)
@@ -76,18 +84,6 @@ def _asked_for(view: View, job: JobView) -> Iterator[Finding]:
     prints = {asked.invoke.fingerprint for asked in possible if asked.invoke.fingerprint is not None}
     if prints and row.fingerprint not in prints:
         yield about(I2, job, "the request that was made", f"fingerprint {row.fingerprint}", *where)
-
-
-def _follow_up(view: View, job: JobView, parent_id: str) -> Iterator[Finding]:
-    parent = view.jobs.get(parent_id)
-    announced = 0
-    if parent is not None:
-        ends = [event for event in parent.events if event.kind == State.SUCCEEDED]
-        announced = sum(int((event.data or {}).get("follow_ups", 0)) for event in ends)
-    children = view.children_of(parent_id)
-    if children > announced:
-        found = f"{children} follow-ups of {parent_id}, which asked for {announced}"
-        yield about(I2, job, "its parent succeeded and asked for it", found)
 
 
 def _announced(view: View, arrival: Arrival) -> Iterator[Finding]:

@@ -12,6 +12,10 @@ from tests.chaos.checker.view import JobView, View, about
 from tests.chaos.ledger_rows import EventRow
 
 I6 = "I6"
+# An attempt's time counts from a moment before its intent is committed.
+CLOCK_SECONDS = 0.1
+# What an answer may take, on a full machine, from the world's books to whoever waits for it.
+READING_SECONDS = 0.5
 
 
 def honest_doubt(view: View, tally: Tally) -> Iterator[Finding]:
@@ -44,7 +48,7 @@ def _reason(view: View, job: JobView, doubt: EventRow) -> Iterator[Finding]:
         yield about(I6, job, "doubt only after an intent that can have had an effect", found, where)
     elif not view.run.expect_faults:
         yield about(I6, job, "no doubt in a run without faults", "it came into doubt", where)
-    elif not _overlaps_a_fault(view, job, intents[0], doubt.at):
+    elif not _overlaps_a_fault(view, job, intents[0], doubt.at) and not _waited_in_vain(job, doubt):
         found = "no fault, and every request was answered, between its first intent and its doubt"
         yield about(I6, job, "a fault behind every doubt", found, where)
 
@@ -61,3 +65,14 @@ def _overlaps_a_fault(view: View, job: JobView, since: float, until: float) -> b
             return True
     unanswered = (arrival for arrival in job.requests if not arrival.went("answered"))
     return any(line.phase == "dropped" and since <= line.at <= until for each in unanswered for line in each.lines)
+
+
+def _waited_in_vain(job: JobView, doubt: EventRow) -> bool:
+    """Whether the attempt had all of its time, and the world had not answered it before that was over."""
+    last = next((e for e in reversed(job.events) if e.kind == "intended" and e.seq < doubt.seq), None)
+    timeout = (last.data or {}).get("timeout") if last is not None else None
+    if last is None or not isinstance(timeout, int | float) or doubt.at < last.at + timeout - CLOCK_SECONDS:
+        return False
+    latest = min(doubt.at, last.at + timeout - READING_SECONDS)
+    asked = [arrival for arrival in job.requests if last.at <= arrival.first.at <= doubt.at]
+    return any(not any(line.phase == "answered" and line.at <= latest for line in each.lines) for each in asked)

@@ -69,7 +69,15 @@ def _ruled_out(job: JobView, after: float, before: float) -> bool:
 def succeeded_happened(view: View, tally: Tally) -> Iterator[Finding]:
     """Find successes without their effect or with another result, and fallbacks beside an effect."""
     for job in view.jobs.values():
-        if job.row.state not in (State.SUCCEEDED, State.DEGRADED) or job.effect in ("pure", "unknown"):
+        if job.row.state not in (State.SUCCEEDED, State.DEGRADED):
+            yield from _no_result(job)
+            continue
+        superseded = next((event for event in job.events if event.kind == "superseded"), None)
+        if superseded is not None:
+            tally.judged += 1
+            yield from _true_result(view, job, str((superseded.data or {}).get("by")))
+            continue
+        if job.effect in ("pure", "unknown"):
             continue
         tally.judged += 1
         if job.row.state == State.DEGRADED:
@@ -82,15 +90,35 @@ def succeeded_happened(view: View, tally: Tally) -> Iterator[Finding]:
         yield from _result(job)
 
 
+def _true_result(view: View, job: JobView, by: str) -> Iterator[Finding]:
+    """A fallback gives way only to what another job brought, which had the effect in this one's place."""
+    if job.applied:
+        yield about(I4, job, "a fallback instead of the effect", "the effect happened", *_lines(job.applied))
+    bringing = view.jobs.get(by)
+    results = [each.decision.result for each in (job, bringing) if each is not None and each.decision is not None]
+    expected = f"the result of {by}, which succeeded"
+    if bringing is None or bringing.row.state != State.SUCCEEDED:
+        found = f"that is {'not there' if bringing is None else bringing.row.state}"
+        yield about(I4, job, expected, found, "ledger.json jobs")
+    elif len({digest(result) for result in results}) != 1:
+        yield about(I4, job, expected, f"result {digest(results[0])[:12]}", "ledger.json decisions")
+
+
+def _no_result(job: JobView) -> Iterator[Finding]:
+    """A result without a success is one that somebody brought too late, and that was written all the same."""
+    if job.decision is not None and job.decision.result is not None:
+        found = f"it is {job.row.state}, with result {digest(job.decision.result)[:12]}"
+        yield about(I4, job, "no result without a success", found, "ledger.json decisions")
+
+
 def _result(job: JobView) -> Iterator[Finding]:
     if job.decision is None:
         return
     if job.decision.error is not None:
         yield about(I4, job, "a success without an error", str(job.decision.error.get("type")), "ledger.json decisions")
-    by_a_person = job.events[-1].kind == "resolved" if job.events else False
     answers = {line.result_hash for arrival in job.requests for line in arrival.lines} - {None}
     result = digest(job.decision.result)
-    if result not in answers and not by_a_person:  # whose word is their own
+    if result not in answers and not is_by_a_person(job):  # whose word is their own
         known = ", ".join(sorted(str(answer)[:12] for answer in answers)) or "none"
         found = f"result {result[:12]}, answers {known}"
         yield about(I4, job, "the result that the world answered", found, *_lines(job.requests))
@@ -114,7 +142,12 @@ def was_abandoned(job: JobView) -> bool:
     if job.row.state != State.DEAD or not job.row.maybe_happened:
         return False
     last = next((event.data or {} for event in reversed(job.events) if event.kind == "resolved"), {})
-    return last.get("verdict") == "abandon" and bool(last.get("by")) and bool(last.get("reason"))
+    return last.get("verdict") == "abandon" and bool(last.get("who")) and bool(last.get("reason"))
+
+
+def is_by_a_person(job: JobView) -> bool:
+    """Whether it is a success by somebody's word."""
+    return any(event.kind == "resolved" and moved_to(event) == State.SUCCEEDED for event in job.events)
 
 
 def _lines(arrivals: Sequence[Arrival]) -> tuple[str, ...]:

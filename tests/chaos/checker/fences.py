@@ -14,9 +14,13 @@ from tests.chaos.checker.view import STOPS, JobView, View, about, event_name
 from tests.chaos.ledger_rows import EventRow
 
 I8, I9 = "I8", "I9"
-RAISE = frozenset({"claimed", "rescued", "resolved", "verified"})
+RAISE = frozenset({"claimed", "rescued", "resolved", "retried", "verified"})
+# What is written of an attempt although its job has moved on: what it brought, and what it spent.
+LATE = frozenset({"late_result", "budget_settled"})
 # Between two looks at the clock within one statement, on a machine that does other things, too.
 CLOCK_SECONDS = 0.5
+# The faults after which Postgres has only what it had written to the disk.
+CRASHES = frozenset({"postgres_disk", "postgres_immediate", "postgres_kill"})
 # What a worker says whose write, or whose lease, was refused.
 REFUSED = frozenset({"attempt.late", "attempt.lost", "lease.lost"})
 
@@ -29,7 +33,7 @@ def fences_rise(view: View, tally: Tally) -> Iterator[Finding]:
     late = {job_id for job_id, job in view.jobs.items() if any(event.kind == "late_result" for event in job.events)}
     for job in view.jobs.values():
         tally.judged += sum(event.fence is not None for event in job.events)
-        yield from _fences(job)
+        yield from _fences(view, job)
     refused = [line for line in view.evidence.logs if line.event in REFUSED]
     for line in refused:
         job_id = line.fields.get("job_id")
@@ -43,9 +47,10 @@ def fences_rise(view: View, tally: Tally) -> Iterator[Finding]:
         tally.judged = 0
 
 
-def _fences(job: JobView) -> Iterator[Finding]:
-    highest, owner = 0, None
+def _fences(view: View, job: JobView) -> Iterator[Finding]:
+    highest, owner, before = 0, None, 0.0
     for event in job.events:
+        since, before = before, event.at
         if event.fence is None:
             continue
         name = event_name(event)
@@ -53,8 +58,9 @@ def _fences(job: JobView) -> Iterator[Finding]:
             if event.fence <= highest:
                 yield about(I8, job, f"a fence above {highest}", f"fence {event.fence}", name)
             highest, owner = max(highest, event.fence), event.worker if event.kind == "claimed" else None
-        elif event.kind == "late_result":
-            if event.fence > highest:
+        elif event.kind in LATE:
+            forgotten = event.fence == highest + 1 and _postgres_crashed(view, since, event.at)
+            if event.fence > highest and not forgotten:
                 yield about(I8, job, f"a late result under fence {highest} or lower", f"fence {event.fence}", name)
         elif event.fence != highest:
             yield about(I8, job, f"a write under fence {highest}", f"accepted under fence {event.fence}", name)
@@ -63,6 +69,11 @@ def _fences(job: JobView) -> Iterator[Finding]:
             yield about(I8, job, f"a write by the owner, {owner or 'whom the job has not'}", found, name)
     if job.row.fence < highest:
         yield about(I8, job, f"a row with fence {highest} or higher", f"fence {job.row.fence}")
+
+
+def _postgres_crashed(view: View, since: float, until: float) -> bool:
+    """Whether Postgres crashed meanwhile: it may have forgotten a claim, which does not wait for the disk."""
+    return any(fault.fault in CRASHES and since <= fault.at <= until for fault in view.evidence.faults)
 
 
 def one_owner(view: View, tally: Tally) -> Iterator[Finding]:
@@ -102,8 +113,11 @@ def _attempts(job: JobView) -> Iterator[Finding]:
     if job.facts is None or job.facts.max_retries is None:
         return
     rescued = sum(event.kind == "rescued" for event in job.events)
-    # A person who says that it did not happen has it tried again, whatever was tried before.
-    again = sum(event.kind == "resolved" and moved_to(event) == State.WAITING for event in job.events)
+    # A person who says that it did not happen, or is worth another try, has it tried again, whatever was before.
+    again = sum(
+        event.kind == "retried" or (event.kind == "resolved" and moved_to(event) == State.WAITING)
+        for event in job.events
+    )
     allowed = job.facts.max_retries + 1 + rescued + again
     reached = max([job.row.attempt, *(event.attempt or 0 for event in job.events if event.kind == "intended")])
     if reached > allowed:

@@ -12,7 +12,7 @@ class Finding:
     """One way in which a run broke a promise.
 
     Attributes:
-        invariant: ``I0`` to ``I16``.
+        invariant: ``I0`` to ``I21``.
         expected: What should be; `found` is what is.
         job: The job's id; None where it is about no job.
         key: Its idempotency key, or the downstream key where that is what it is about.
@@ -58,7 +58,7 @@ class Verdict:
     Attributes:
         findings: In the order of the invariants.
         tallies: By invariant.
-        vacuous: Invariants that had to be judged and had nothing to judge.
+        vacuous: Invariants that had to be judged and had nothing to judge; kinds of faults of which too few bit.
     """
 
     findings: tuple[Finding, ...]

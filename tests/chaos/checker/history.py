@@ -45,13 +45,8 @@ def _events(job: JobView) -> Iterator[Finding]:
 
 
 def _equal(first: Snapshot, second: Snapshot) -> Iterator[Finding]:
-    tables: Mapping[str, tuple[Sequence[Any], Sequence[Any]]] = {
-        "jobs": (first.jobs, second.jobs),
-        "decisions": (first.decisions, second.decisions),
-        "events": (first.events, second.events),
-    }
-    for name, pair in tables.items():
-        one, other = (_by_id(rows) for rows in pair)
+    for name, rows in first.rows.items():
+        one, other = _by_id(rows), _by_id(second.rows[name])
         differing = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
         if differing:
             found = f"{len(differing)} {name} differ: {', '.join(differing[:NAMED])}"
@@ -64,8 +59,6 @@ def _equal(first: Snapshot, second: Snapshot) -> Iterator[Finding]:
 
 
 def _by_id(rows: Sequence[Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Return the rows' columns by what tells them apart: an id, a job, or a job and a number."""
-    return {
-        "/".join(str(row.columns[name]) for name in ("id", "job_id", "seq") if name in row.columns): row.columns
-        for row in rows
-    }
+    """Return the rows' columns by what tells them apart: their primary keys."""
+    names = [column.name for column in rows[0].TABLE.primary_key] if rows else []
+    return {"/".join(str(row.columns[name]) for name in names): row.columns for row in rows}

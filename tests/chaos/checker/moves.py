@@ -16,14 +16,27 @@ from tests.chaos.ledger_rows import EventRow
 
 I7 = "I7"
 # Events that leave a job where it is.
-STILL = frozenset({"replayed", "cancel_requested", "late_result"})
-WAITS: Mapping[str, State] = {"attempt_failed": State.WAITING, "held": State.WAITING, "returned": State.WAITING}
+STILL = frozenset({"replayed", "cancel_requested", "late_result", "policy", "budget_reserved", "budget_settled"}) | {
+    "approved_ahead",
+    "rejected_ahead",
+    "approval_escalated",
+    "approval_superseded",
+}
+WAITS: Mapping[str, State] = dict.fromkeys(("attempt_failed", "held", "returned", "repair"), State.WAITING)
+# A true result that another job brought for a degraded one.
+SUPERSEDED: Mapping[str, State] = {"superseded": State.SUCCEEDED}
 FIRST: Mapping[str, State] = {"accepted": State.QUEUED}
+BY_A_PERSON: Mapping[str, State] = {"retried": State.QUEUED}
+ASKED: Mapping[str, State] = {"approval_requested": State.AWAITING_APPROVAL}
 BY_OWNER: Mapping[str, State] = {"claimed": State.CLAIMED, "intended": State.RUNNING}
 # These say themselves where they moved it.
-SAYING = frozenset({"rescued", "resolved", "verified"})
+SAYING = frozenset({"rescued", "resolved", "verified", "rejected", "approval_expired", "approval_withdrawn"}) | {
+    "approval_edited"
+}
+# One of several who have to moves it nowhere.
+APPROVED = "approved"
 ENDS: Mapping[str, State] = {str(state): state for state in (*CLOSED, State.IN_DOUBT)}
-NAMED: Mapping[str, State] = {**FIRST, **BY_OWNER, **WAITS, **ENDS}
+NAMED: Mapping[str, State] = {**FIRST, **BY_A_PERSON, **ASKED, **BY_OWNER, **WAITS, **SUPERSEDED, **ENDS}
 
 
 @dataclass(slots=True)
@@ -56,17 +69,17 @@ class Row:
             self.lease_owner = None
         if event.kind == "intended":
             self.attempt += 1
-        elif event.kind in ("held", "returned") and was == State.RUNNING:
+        elif event.kind in ("held", "returned", "repair") and was == State.RUNNING:
             self.attempt -= 1  # what was given back is not spent
         elif event.kind == "rescued":
             self.crashes += 1
-        elif event.kind == "resolved" and now == State.WAITING:
+        elif event.kind == "retried" or (event.kind == "resolved" and now == State.WAITING):
             self.crashes = 0
 
 
 def moved_to(event: EventRow) -> State | None:
     """Return the state that an event moves its job to; None where it does not, or where the event is unknown."""
-    if event.kind in SAYING:
+    if event.kind in SAYING or event.kind == APPROVED:
         said = (event.data or {}).get("to")
         return State(said) if isinstance(said, str) and said in {*State} else None
     return NAMED.get(event.kind)
@@ -86,17 +99,21 @@ def legal_moves(view: View, tally: Tally) -> Iterator[Finding]:
 
 def _move(job: JobView, row: Row, event: EventRow) -> Iterator[Finding]:
     name, data, target = event_name(event), event.data or {}, moved_to(event)
-    if event.kind not in NAMED and event.kind not in STILL and event.kind not in SAYING:
+    if event.kind not in NAMED.keys() | STILL | SAYING | {APPROVED}:
         yield about(I7, job, "an event of a known kind", repr(event.kind), name)
-    if event.kind in ("rescued", "resolved") and target is None:
+    if event.kind in SAYING and target is None:
         yield about(I7, job, "an event that says where it moved the job", f"to {data.get('to')!r}", name)
     if event.kind == "rescued" and (data.get("from"), data.get("crashes")) != (row.state, row.crashes + 1):
         found = f"from {data.get('from')}, crash {data.get('crashes')}"
         yield about(I7, job, f"a rescue from {row.state}, crash {row.crashes + 1}", found, name)
+    if event.kind == "rescued" and data.get("silent") != row.lease_owner:
+        yield about(I7, job, f"a rescue from its owner, {row.lease_owner}", f"from {data.get('silent')}", name)
     if event.kind == "intended" and event.attempt != row.attempt + 1:
         yield about(I7, job, f"attempt {row.attempt + 1}", f"attempt {event.attempt}", name)
     if target is None or (event.kind == "verified" and target == row.state):
         return
+    if (row.state == State.DEGRADED) != (event.kind in SUPERSEDED) and target == State.SUCCEEDED:
+        yield about(I7, job, "a true result for a degraded job, and for none else", repr(event.kind), name)
     legal = event.kind in FIRST if row.state is None else target in MOVES[row.state] and event.kind not in FIRST
     if not legal:
         yield about(I7, job, f"a legal move from {row.state or 'nothing'}", f"to {target}", name)

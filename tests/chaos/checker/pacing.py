@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from producer.ledger.states import AT_REST
 from tests.chaos.checker.findings import Finding, Tally
@@ -14,7 +16,7 @@ from tests.chaos.ledger_rows import EventRow
 
 I12, I15 = "I12", "I15"
 PARKS = frozenset({"attempt_failed", "held", "returned"})
-GIVEN_EARLY = frozenset({"concurrency", "conversation"})
+GIVEN_EARLY = frozenset({"concurrency", "conversation", "breaker"})
 # A day and a quarter: the longest that a server may ask for, and how far such waits are spread.
 LONGEST_HOLD_SECONDS = 86_400.0 * 1.25
 # A delay counts from its statement's begin; that may wait for a row this long (the sessions' lock_timeout).
@@ -52,7 +54,7 @@ def _kept(job: JobView, event: EventRow, following: EventRow | None) -> Iterator
     delay = data.get("delay")
     if following is None or following.kind != "claimed" or not isinstance(delay, int | float):
         return
-    # A place that got free, or a turn, is given early; a request to cancel is answered at once.
+    # A place that got free, a turn, or a breaker that closed, is given early; a request to cancel is answered at once.
     if data.get("waiting_for") in GIVEN_EARLY or job.row.cancel_requested_at is not None:
         return
     waited = following.at - event.at
@@ -62,26 +64,14 @@ def _kept(job: JobView, event: EventRow, following: EventRow | None) -> Iterator
 
 
 def recovery(view: View, tally: Tally) -> Iterator[Finding]:
-    """Find out how long the jobs of killed and stopped workers waited for another; the 99th percentile has a limit.
-
-    It counts from the fault to the next claim, or to the rescue where that was the end. Where whoever was hit, or a
-    server, came back only later, it counts from then.
-    """
+    """Find out how long the jobs of killed and stopped workers waited for another; the 99th percentile has a limit."""
     limit = view.run.lease_seconds + view.run.sweep_seconds + GRACE_SECONDS
-    faults = list(view.kills_and_stops())
-    found: list[tuple[float, JobView, EventRow]] = []
-    for job in view.jobs.values():
-        for index, event in enumerate(job.events):
-            if event.kind == "rescued" and (cause := _cause(job, index, faults)) is not None:
-                taken_up = _taken_up(job, index)
-                if taken_up is not None:
-                    found.append((taken_up - _healed(view, cause, event.at), job, event))
+    found = sorted(recoveries(view), key=lambda each: each.seconds)
     tally.judged = len(found)
     tally.figures["limit s"] = limit
     if not found:
         return
-    found.sort(key=lambda each: each[0])
-    seconds = [each[0] for each in found]
+    seconds = [each.seconds for each in found]
     p99 = percentile(seconds, 99)
     tally.figures |= {
         "p50 s": round(percentile(seconds, 50), 3),
@@ -89,8 +79,39 @@ def recovery(view: View, tally: Tally) -> Iterator[Finding]:
         "max s": round(seconds[-1], 3),
     }
     if p99 > limit:
-        _, job, event = found[-1]
-        yield about(I15, job, f"p99 of recoveries within {limit} s", f"p99 {p99:.3f} s; worst here", event_name(event))
+        worst = found[-1]
+        found_here = f"p99 {p99:.3f} s; worst here"
+        yield about(I15, worst.job, f"p99 of recoveries within {limit} s", found_here, event_name(worst.event))
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A job that was taken over from a silent worker; `seconds` until somebody had it, or it ended."""
+
+    seconds: float
+    job: JobView
+    event: EventRow
+
+
+def recoveries(view: View) -> Iterator[Recovery]:
+    """Yield every rescue that a fault has caused.
+
+    It counts from the fault to the next claim, or to the rescue where that was the end. Where whoever was hit, or a
+    server, came back only later, it counts from then. Jobs of an action of which workers have different versions are
+    left out: how long they wait is a matter of whether any worker has theirs.
+    """
+    faults = list(view.kills_and_stops())
+    versions: dict[str, set[Any]] = {}
+    for job in view.jobs.values():
+        versions.setdefault(job.row.action, set()).add(job.row.columns.get("action_version"))
+    for job in view.jobs.values():
+        if len(versions[job.row.action]) > 1:
+            continue
+        for index, event in enumerate(job.events):
+            if event.kind == "rescued" and (cause := _cause(job, index, faults)) is not None:
+                taken_up = _taken_up(job, index)
+                if taken_up is not None:
+                    yield Recovery(taken_up - _healed(view, cause, event.at), job, event)
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:

@@ -8,8 +8,16 @@ from tests.chaos.checker.findings import Finding, Tally
 from tests.chaos.checker.view import KILLS, View, about
 
 I16 = "I16"
-# Celery's own; who is held, and the limits of what runs. They say nothing of a job, and most end by themselves.
-EXPECTED_KEYS = ("_kombu.binding", "unacked", "surefoot:held:", "surefoot:limit:")
+# Celery's own; who is held, the limits of what runs, and breakers. They say nothing of a job; most end by themselves.
+EXPECTED_KEYS = (
+    "_kombu.binding",
+    "unacked",
+    "surefoot:held:",
+    "surefoot:holds",
+    "surefoot:limit:",
+    "surefoot:breaker",
+    "surefoot:retries:",
+)
 # A worker's word to itself: the last one of a worker that was killed is gone within minutes.
 CANARIES = "canary."
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.chaos.evidence import Call, EffectLine, Evidence, Fault
+from tests.chaos.evidence import Call, Cancel, EffectLine, Evidence, Fault
 from tests.chaos.evidence_folder import Appender, write_ledger, write_object
 
 
 def write(folder: Path, evidence: Evidence) -> None:
     """Write all of it but the logs."""
-    for kind, records in ((Call, evidence.history), (EffectLine, evidence.effects), (Fault, evidence.faults)):
+    for kind, records in (
+        (Call, evidence.history),
+        (Cancel, evidence.cancels),
+        (EffectLine, evidence.effects),
+        (Fault, evidence.faults),
+    ):
         with Appender(folder, kind) as lines:
             for record in records:
                 lines.add(record)

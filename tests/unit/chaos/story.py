@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any, Literal
 
 from producer.ledger import tables
@@ -16,6 +18,7 @@ from tests.chaos.evidence import (
     ActionFacts,
     Baseline,
     Call,
+    Cancel,
     Effect,
     EffectLine,
     Evidence,
@@ -25,6 +28,7 @@ from tests.chaos.evidence import (
     ProcessesLeft,
     RedisLeft,
     Run,
+    ScheduleFacts,
     digest,
 )
 from tests.chaos.ledger_rows import Ledger, Snapshot
@@ -35,10 +39,18 @@ BEGAN = 1_000_000.0
 ANSWER = {"ok": True}
 ACTIONS = {
     f"chaos.{effect}": ActionFacts(
-        effect=effect, max_retries=3, key_ttl=600.0 if effect == "keyed" else None, retry_backoff_max=4.0
+        effect=effect,
+        max_retries=3,
+        key_ttl=600.0 if effect == "keyed" else None,
+        retry_backoff_max=4.0,
+        approved=False,
+        budgeted=False,
     )
     for effect in ("pure", "idempotent", "keyed", "verifiable", "unsafe")
 }
+ACTIONS["chaos.approved"] = replace(ACTIONS["chaos.keyed"], approved=True)
+ACTIONS["chaos.budgeted"] = replace(ACTIONS["chaos.keyed"], budgeted=True)
+BUDGET, SHARE = "chaos", '{"tenant":"default"}'
 KINDS = {"retry": "attempt_failed", "rate": "held", "concurrency": "held", "conversation": "held", "worker": "returned"}
 
 
@@ -51,6 +63,9 @@ class Story:
         self.expect_faults = expect_faults
         self.jobs: list[JobStory] = []
         self.history: list[Call] = []
+        self.cancels: list[Cancel] = []
+        self.schedules: tuple[ScheduleFacts, ...] = ()
+        self.quotas: dict[str, int] = {}
         self.effects: list[EffectLine] = []
         self.faults: list[Fault] = []
         self.logs: list[LogLine] = []
@@ -63,6 +78,10 @@ class Story:
         self.left = ProcessesLeft(processes=(), postgres_connections=3, redis_clients=1)
         self.torn: dict[str, int] = {}
         self.second: Snapshot | None = None
+        self.messages: list[dict[str, Any]] = []
+        self.approvals: list[dict[str, Any]] = []
+        self.reservations: list[dict[str, Any]] = []
+        self.account: dict[str, Any] | None = None
         self.calls = 0
 
     def tick(self, seconds: float = STEP) -> float:
@@ -96,7 +115,31 @@ class Story:
     def fault(self, fault: str, target: str = "w1", phase: Literal["begin", "end"] = "begin") -> None:
         line = len(self.faults) + 1
         at = self.tick()
-        self.faults.append(Fault(at=at, fault=fault, phase=phase, target=target, point=None, pid=1, line=line))
+        nothing = {"kind": None, "began": None, "ended": None, "bit": None}
+        self.faults.append(
+            Fault(at=at, fault=fault, phase=phase, target=target, point=None, pid=1, line=line, **nothing)
+        )
+
+    def struck(self, kind: str, *, bit: bool | None = True) -> None:
+        """A fault of a storm, from its begin to its end."""
+        for phase in ("begin", "end"):
+            at, over = self.tick(), phase == "end"
+            began = at if not over else self.faults[-1].at
+            self.faults.append(
+                Fault(
+                    at=at,
+                    fault=kind,
+                    phase="end" if over else "begin",
+                    target="redis",
+                    point=None,
+                    pid=None,
+                    kind=kind,
+                    began=began,
+                    ended=at if over else None,
+                    bit=bit if over else None,
+                    line=len(self.faults) + 1,
+                )
+            )
 
     def logged(self, event: str, **fields: Any) -> None:
         line = LogLine(file="logs/w1.log", line=len(self.logs) + 1, event=event, fields={"event": event, **fields})
@@ -116,11 +159,14 @@ class Story:
             actions=ACTIONS,
             baseline=Baseline(postgres_connections=3, redis_clients=1),
             expect_faults=self.expect_faults,
+            quotas=self.quotas,
+            schedules=self.schedules,
         )
         first = self._snapshot()
         return Evidence(
             run=run,
             history=tuple(self.history),
+            cancels=tuple(self.cancels),
             effects=tuple(self.effects),
             faults=tuple(self.faults),
             ledger=Ledger(first, self.second or first),
@@ -135,6 +181,10 @@ class Story:
             "jobs": [job.row for job in self.jobs],
             "decisions": [job.decision for job in self.jobs],
             "events": [event for job in self.jobs for event in job.events],
+            "messages": self.messages,
+            "approvals": self.approvals,
+            "reservations": self.reservations,
+            "accounts": [] if self.account is None else [self.account],
         }
         return Snapshot.of({"at": self.now, **rows}, "first")
 
@@ -222,6 +272,67 @@ class JobStory:
         self._moved(State.CLAIMED, fence=fence, lease_owner=worker, lease_expires_at=now + LEASE_SECONDS)
         return self.noted("claimed", fence=fence, worker=worker, attempt=self.row["attempt"] + 1)
 
+    def asks(self, rule: str = "ask") -> JobStory:
+        """People are asked; it is nobody's."""
+        self.story.tick()
+        approval = {"id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.id}/{len(self.story.approvals)}"))}
+        columns = dict.fromkeys(tables.approval_tables.approvals.columns.keys())
+        self.story.approvals.append(
+            columns | approval | {"job_id": self.id, "rule": rule, "rule_version": 1, "state": "pending"}
+        )
+        self._noted_by_owner("approval_requested", {"approval": approval["id"], "rule": rule, "version": 1})
+        self._moved(State.AWAITING_APPROVAL, lease_owner=None, lease_expires_at=None)
+        return self
+
+    def decided(self, kind: Literal["approved", "rejected", "approval_expired"]) -> JobStory:
+        """Somebody says what becomes of it, or nobody does in time."""
+        now = self.story.tick()
+        to = {"approved": State.QUEUED, "rejected": State.REJECTED, "approval_expired": State.EXPIRED}[kind]
+        state = {"approved": "approved", "rejected": "rejected", "approval_expired": "expired"}[kind]
+        self.story.approvals[-1] |= {"state": state, "decided_at": now}
+        self._moved(to, finished_at=now if to in CLOSED else None)
+        return self.noted(kind, data={"approval": self.story.approvals[-1]["id"], "to": str(to)})
+
+    def uses(self, *approvals: dict[str, Any]) -> JobStory:
+        """Its last intent rests on these approvals, and uses up those that are new."""
+        for each in approvals:
+            each["consumed_at"] = each["consumed_at"] or self.story.now
+        self.events[-1]["data"]["approvals"] = [each["id"] for each in approvals]
+        return self
+
+    def reserves(self, usd: str = "0.25") -> JobStory:
+        """The intent that follows reserves so much."""
+        self.story.tick()
+        account = self.story.account or dict.fromkeys(tables.budget_tables.budget_accounts.columns.keys(), 0)
+        self.story.account = account | {"budget": BUDGET, "key": SHARE, "day": "", "tenant": "default", "ends_at": None}
+        self._counted("reserved", usd, 1)
+        columns = dict.fromkeys(tables.budget_tables.budget_reservations.columns.keys())
+        mine = {"job_id": self.id, "fence": self.row["fence"], "call": 0, "budget": BUDGET, "key": SHARE, "day": ""}
+        self.story.reservations.append(columns | mine | {"usd": usd, "tokens": 0, "calls": 1})
+        return self._noted_by_owner("budget_reserved", {"budgets": [self._share(usd)]})
+
+    def spends(self, usd: str = "0.1", *, fence: int | None = None, worker: str | None = None) -> JobStory:
+        """What is reserved under its fence is settled with so much."""
+        under = fence or self.row["fence"]
+        found = next(each for each in self.story.reservations if (each["job_id"], each["fence"]) == (self.id, under))
+        found["settled_at"] = self.story.tick()
+        self._counted("reserved", f"-{found['usd']}", -1)
+        self._counted("spent", usd, 1)
+        owner = worker or self.row["lease_owner"]
+        data = {"budgets": [self._share(usd)]}
+        return self.noted("budget_settled", fence=under, worker=owner, attempt=max(1, self.row["attempt"]), data=data)
+
+    def _counted(self, word: str, usd: str, calls: int) -> None:
+        account = self.story.account
+        assert account is not None
+        account[f"{word}_usd"] = str(Decimal(account[f"{word}_usd"]) + Decimal(usd))
+        account[f"{word}_calls"] += calls
+        for other in ("spent_usd", "reserved_usd"):
+            account[other] = str(account[other])
+
+    def _share(self, usd: str) -> dict[str, Any]:
+        return {"budget": BUDGET, "key": {"tenant": "default"}, "usd": usd, "tokens": 0, "calls": 1}
+
     def intended(self) -> JobStory:
         now = self.story.tick()
         self._moved(
@@ -301,18 +412,55 @@ class JobStory:
         )
         return self.noted("rescued", fence=row["fence"], worker=worker, attempt=row["attempt"], data=data)
 
+    def superseded(self, by: JobStory) -> JobStory:
+        """Another job brings the true result."""
+        now = self.story.tick()
+        self._moved(State.SUCCEEDED, finished_at=now)
+        self.decision["result"] = by.decision["result"]
+        return self.noted("superseded", worker="w1", data={"by": by.id, "rule": "out of retries", "fallback": None})
+
     def late(self, fence: int, *, worker: str = "w1", attempt: int = 1) -> JobStory:
         """A worker that lost the job brings its result after all."""
         self.story.tick()
         return self.noted("late_result", fence=fence, worker=worker, attempt=attempt, data={"would_be": "succeeded"})
 
+    def in_conversation(self, conversation: str) -> JobStory:
+        """It is a turn."""
+        self.row["conversation_id"] = conversation
+        return self
+
+    def said(self, messages: int = 1) -> JobStory:
+        """It has said so much."""
+        conversation = self.row["conversation_id"]
+        for _ in range(messages):
+            others = [each for each in self.story.messages if each["conversation_id"] == conversation]
+            self.story.messages.append(
+                dict.fromkeys(tables.messages.columns.keys())
+                | {
+                    "tenant": self.row["tenant"],
+                    "conversation_id": conversation,
+                    "seq": len(others) + 1,
+                    "role": "assistant",
+                    "content": "…",
+                    "job_id": self.id,
+                    "at": self.story.now,
+                }
+            )
+        return self
+
     def cancelled(self) -> JobStory:
-        """It is cancelled where nobody owns it."""
-        now = self.story.tick()
+        """Somebody cancels it, and nobody owns it."""
+        story = self.story
+        story.calls += 1
+        line: dict[str, Any] = {"process": "p1", "call": story.calls, "job_id": self.id, "error": None}
+        story.cancels.append(Cancel(at=story.tick(), op="invoke", answer=None, line=len(story.cancels) + 1, **line))
+        now = story.tick()
         becomes = State.IN_DOUBT if self.row["maybe_happened"] else State.CANCELLED
         finished = now if becomes is State.CANCELLED else None
         self._moved(becomes, cancel_requested_at=now, finished_at=finished)
-        return self.noted(becomes, data={"reason": None})
+        self.noted(becomes, data={"reason": None})
+        story.cancels.append(Cancel(at=story.tick(), op="ok", answer=str(becomes), line=len(story.cancels) + 1, **line))
+        return self
 
     def resolved(self, verdict: str, to: State, *, kind: str = "resolved") -> JobStory:
         """Somebody, or the action's own look, says what became of it."""
@@ -330,7 +478,7 @@ class JobStory:
         )
         if to is State.SUCCEEDED:
             self.decision["result"] = dict(ANSWER)
-        data = {"verdict": verdict, "to": str(to), "reason": "the books say so", "by": "ada"}
+        data = {"verdict": verdict, "to": str(to), "reason": "the books say so", "who": "ada", "via": "cli"}
         return self.noted(kind, fence=row["fence"], data=data)
 
     def _moved(self, state: State, **columns: Any) -> None:

@@ -12,8 +12,12 @@ from tests.chaos.deaths import DEATHS
 from tests.chaos.expectations import at_rest, ends
 from tests.chaos.lane import Crew
 from tests.chaos.matrix import CELLS, MUTANTS, Waiting
-from tests.chaos.mutants import _DEFECTS, FOUND
+from tests.chaos.mutants import askers
+from tests.chaos.mutants.catalogue import FOUND
+from tests.chaos.mutants.defects import DEFECTS
 from tests.chaos.points import POINTS
+from tests.chaos.scenarios.plays import SCRIPTS
+from tests.chaos.scenarios.scenario import PLAYED, SCENARIOS
 from tests.houses import ROOT
 
 BY_NAME = {cell.name: cell for cell in CELLS}
@@ -34,11 +38,20 @@ def test_the_readme_counts_the_points_and_the_deaths_as_they_are() -> None:
     words = dict(enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]))
     said = " ".join((ROOT / "README.md").read_text().split())
     assert f"somebody die at each of {len(POINTS)} points of a job's way, in up to {words[len(DEATHS)]} ways" in said
-    assert f"a crash matrix of {len(CELLS)} cells" in (ROOT / "CHANGELOG.md").read_text()
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert f"a crash matrix of {len(CELLS)} cells" in changes
+    assert f"and {len(SCENARIOS)} scenarios" in changes
+    assert f"`make mutants`: {len(MUTANTS)} deliberate defects" in changes
+    assert f"`make mutants` breaks the product in {len(MUTANTS)} ways" in said
 
 
 def test_every_defect_has_its_cell() -> None:
-    assert {cell.mutant for cell in MUTANTS} == set(FOUND) == set(_DEFECTS)
+    assert {cell.mutant for cell in MUTANTS} == set(FOUND) == {*DEFECTS, *askers.DEFECTS}
+
+
+def test_every_scenario_has_a_name_of_its_own_and_every_kind_its_script() -> None:
+    assert len({scenario.name for scenario in SCENARIOS} | set(BY_NAME)) == len(SCENARIOS) + len(CELLS)
+    assert {kind for kind, _, _ in PLAYED} == set(SCRIPTS)
 
 
 @pytest.mark.parametrize(

@@ -204,3 +204,24 @@ def test_a_read_of_a_pure_action_needs_no_durable_intent() -> None:
     story = Story(expect_faults=False)
     story.accepted("chaos.pure").claimed().requested("answered", attempt=1).intended().settled()
     assert broken(story) == set()
+
+
+# ---- follow-ups ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("announced", "made", "finds"), [(2, 1, {"I1"}), (1, 2, {"I2"}), (2, 2, set())])
+def test_follow_ups_are_as_many_as_the_success_of_their_parent_asked_for(
+    announced: int, made: int, finds: set[str]
+) -> None:
+    story = Story(expect_faults=False)
+    parent = story.accepted("chaos.pure").claimed().intended().settled()
+    parent.events[-1]["data"]["follow_ups"] = announced
+    for number in range(made):
+        JobStory(story, "chaos.pure", f"{parent.id}:{number}", parent).claimed().intended().settled()
+    assert broken(story) == finds
+
+
+def test_a_follow_up_that_is_not_there_is_found_with_its_parent() -> None:
+    story = pure()
+    story.jobs[0].events[-1]["data"]["follow_ups"] = 2
+    assert the_finding(story, "I1") == "2 follow-ups, accepted with the outcome that asked for them / 0 of them"

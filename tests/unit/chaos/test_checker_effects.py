@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from producer.ledger.states import State
+from tests.chaos.evidence import Phase
 from tests.unit.chaos.story import JobStory, Story
 from tests.unit.chaos.verdicts import broken, figure, findings, the_finding
 
@@ -150,6 +151,8 @@ def test_a_person_s_result_is_their_own_word() -> None:
     job = rescued_after(story, intended(story, "chaos.unsafe").requested("applied", "dropped"), State.IN_DOUBT)
     job.resolved("happened", State.SUCCEEDED).decision["result"] = "number 7, says the clerk"
     assert broken(story) == set()
+    job.noted("replayed")  # somebody asks for it once more
+    assert broken(story) == set()
 
 
 def test_a_person_who_says_that_it_happened_and_is_wrong() -> None:
@@ -163,6 +166,46 @@ def test_a_fallback_beside_the_effect() -> None:
     story = Story(expect_faults=False)
     intended(story, "chaos.keyed").requested().settled(State.DEGRADED)
     assert broken(story) == {"I4"}
+
+
+def superseded(story: Story, *phases: Phase, end: State = State.SUCCEEDED) -> tuple[JobStory, JobStory]:
+    """A job that was degraded, and what brought its true result."""
+    job = intended(story, "chaos.keyed").requested(*phases, error=True).settled(State.DEGRADED)
+    bringing = intended(story, "chaos.keyed").requested().settled(end)
+    return job.superseded(bringing), bringing
+
+
+def test_a_fallback_that_gave_way_to_a_true_result_is_as_it_should_be() -> None:
+    story = Story(expect_faults=False)
+    superseded(story, "dropped")
+    assert broken(story) == set()
+
+
+def test_a_fallback_beside_the_effect_that_gave_way_to_another() -> None:
+    story = Story(expect_faults=False)
+    superseded(story, "applied")
+    assert "I4" in broken(story)
+
+
+def test_a_fallback_that_gave_way_to_what_did_not_succeed() -> None:
+    story = Story(expect_faults=False)
+    superseded(story, "dropped", end=State.DEGRADED)
+    assert "I4" in broken(story)
+
+
+def test_a_fallback_that_gave_way_to_another_result_than_was_brought() -> None:
+    story = Story(expect_faults=False)
+    job, _ = superseded(story, "dropped")
+    job.decision["result"] = {"another": 1}
+    assert broken(story) == {"I4"}
+
+
+def test_a_degraded_job_that_succeeds_by_itself() -> None:
+    story = Story(expect_faults=False)
+    job = intended(story, "chaos.keyed").requested("dropped", error=True).settled(State.DEGRADED)
+    job.row |= {"lease_owner": "w1"}
+    job.settled()
+    assert "I7" in broken(story)
 
 
 # ---- I5 and I6 -------------------------------------------------------------------------------------------------
@@ -185,11 +228,12 @@ def test_a_job_that_waits_again_and_is_ended_as_if_nothing_had_happened(end: Sta
     if end is State.CANCELLED:
         job.cancelled()
     else:
+        job.row["deadline_at"] = story.now
         job.claimed().settled(State.EXPIRED)
     assert broken(story) == {"I5", "I6"}
 
 
-@pytest.mark.parametrize("missing", ["by", "reason"])
+@pytest.mark.parametrize("missing", ["who", "reason"])
 def test_a_job_in_doubt_that_is_given_up_by_nobody_or_for_no_reason(missing: str) -> None:
     story = Story()
     job = rescued_after(story, intended(story, "chaos.unsafe").requested("applied", "dropped"), State.IN_DOUBT)
@@ -253,3 +297,49 @@ def test_how_often_doubt_was_right_is_reported() -> None:
     for phases in (("applied", "dropped"), ("dropped",), ("applied", "dropped")):
         rescued_after(story, intended(story, "chaos.unsafe").requested(*phases), State.IN_DOUBT)
     assert (figure(story, "I6", "ever in doubt"), figure(story, "I6", "of these happened")) == (3, 2)
+
+
+@pytest.mark.parametrize("action", ["chaos.pure", "chaos.unsafe"])
+def test_a_result_that_was_written_although_the_job_has_not_succeeded(action: str) -> None:
+    story = Story()
+    job = story.accepted(action).claimed().intended()
+    story.fault("sigstop")
+    job.rescued(State.IN_DOUBT if action == "chaos.unsafe" else State.DEAD)
+    job.decision["result"] = {"ok": True}
+    assert [finding.expected for finding in findings(story, "I4")] == ["no result without a success"]
+
+
+def timed_out(after: float, *, timeout: float = 0.5) -> Story:
+    """An attempt with so much time comes into doubt so long after its request, whose answer comes later still."""
+    story = Story()
+    job = intended(story, "chaos.unsafe")
+    job.events[-1]["data"]["timeout"] = timeout
+    job.requested("applied")
+    story.tick(after)
+    job.settled(State.IN_DOUBT, maybe_happened=True)
+    late = replace(story.effects[-1], phase="answered", at=story.tick(1.0), line=len(story.effects) + 1)
+    story.effects.append(late)
+    return story
+
+
+def test_doubt_of_an_attempt_that_the_world_did_not_answer_in_its_time_has_a_reason() -> None:
+    assert broken(timed_out(0.6)) == set()
+
+
+def test_doubt_of_an_attempt_that_had_time_left_has_none() -> None:
+    assert the_finding(timed_out(0.1), "I6").startswith("a fault behind every doubt")
+
+
+def answered(timeout: float, after: float) -> Story:
+    """As before, but the answer came so long after the request."""
+    story = timed_out(timeout + 0.1, timeout=timeout)
+    story.effects[-1] = replace(story.effects[-1], at=story.effects[-2].at + after)
+    return story
+
+
+def test_doubt_of_an_attempt_that_was_answered_in_its_time_has_none() -> None:
+    assert the_finding(answered(2.0, 0.1), "I6").startswith("a fault behind every doubt")
+
+
+def test_doubt_of_an_attempt_whose_answer_came_as_its_time_was_over_has_a_reason() -> None:
+    assert broken(answered(2.0, 1.9)) == set()

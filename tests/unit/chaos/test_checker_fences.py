@@ -77,6 +77,18 @@ def test_a_late_result_under_the_fence_that_was_given_anew_is_one() -> None:
     assert broken(story) == set()
 
 
+@pytest.mark.parametrize(
+    ("fault", "fence", "expected"),
+    [("postgres_kill", 4, set()), ("postgres_kill", 5, {"I8"}), ("postgres_restart", 4, {"I8"})],
+    ids=["of a claim that a crash forgot", "of one that nobody can have had", "a restart forgets nothing"],
+)
+def test_a_late_result_under_the_next_fence(fault: str, fence: int, expected: set[str]) -> None:
+    story, job = taken_over()
+    story.fault(fault, target="postgres")
+    job.late(fence=fence).settled()
+    assert broken(story) == expected
+
+
 def test_a_row_with_an_older_fence_than_its_events() -> None:
     story, job = taken_over()
     job.settled().row["fence"] = 2

@@ -17,6 +17,7 @@ def healthy() -> Story:
     deaths(story)
     doubts(story)
     ends(story)
+    gated(story)
     return story
 
 
@@ -26,6 +27,7 @@ def plain(story: Story) -> None:
     story.accepted("chaos.keyed").claimed().intended().parked("retry").claimed("w2").intended().requested().settled()
     asked_again(story)
     with_follow_ups(story)
+    in_turn(story)
 
 
 def asked_again(story: Story) -> None:
@@ -42,6 +44,13 @@ def with_follow_ups(story: Story) -> None:
     parent = story.accepted("chaos.pure").claimed().intended().settled()
     parent.events[-1]["data"]["follow_ups"] = 1
     JobStory(story, "chaos.keyed", "follow-up", parent).claimed().intended().requested().settled()
+
+
+def in_turn(story: Story) -> None:
+    first = story.accepted("chaos.pure").in_conversation("c").claimed()
+    second = story.accepted("chaos.pure").in_conversation("c").claimed().parked("conversation")
+    first.intended().settled().said(2)
+    second.claimed().intended().parked("retry").claimed().intended().settled().said(1)
 
 
 def deaths(story: Story) -> None:
@@ -88,9 +97,25 @@ def in_doubt(story: Story, action: str) -> JobStory:
 def ends(story: Story) -> None:
     story.accepted("chaos.keyed").cancelled()
     story.accepted("chaos.keyed").claimed().parked("rate").claimed().intended().settled(State.FAILED)
-    story.accepted("chaos.keyed").claimed().parked("worker", delay=0.0).claimed().settled(State.EXPIRED)
+    late = story.accepted("chaos.keyed")
+    late.row["deadline_at"] = story.now
+    late.claimed().parked("worker", delay=0.0).claimed().settled(State.EXPIRED)
     refused = story.accepted("chaos.unsafe").claimed().intended().requested("answered", error=True)
     refused.parked("retry").claimed().intended().requested("answered", error=True).settled(State.DEAD)
+
+
+def gated(story: Story) -> None:
+    approved = story.accepted("chaos.approved").claimed().asks().decided("approved").claimed("w2").intended()
+    approved.uses(story.approvals[-1]).requested("applied", "dropped")
+    story.fault("sigkill")
+    approved.rescued().claimed().intended().uses(story.approvals[-1]).requested("deduped", "answered").settled()
+    story.accepted("chaos.approved").claimed().asks().decided("rejected")
+    story.accepted("chaos.approved").claimed().asks().decided("approval_expired")
+    story.accepted("chaos.budgeted").claimed().reserves().intended().requested().spends().settled()
+    crashed = story.accepted("chaos.budgeted").claimed().reserves().intended().requested("applied", "dropped")
+    story.fault("sigkill")
+    crashed.rescued().claimed("w2").reserves().intended().requested("deduped", "answered").spends().settled()
+    crashed.late(fence=1).spends(fence=1, worker="w1")
 
 
 def test_nothing_is_found() -> None:
@@ -111,4 +136,4 @@ def test_a_calm_run_holds_and_has_nothing_to_say_on_deaths_and_doubt() -> None:
     story = Story("I1", expect_faults=False)
     plain(story)
     assert broken(story) == set()
-    assert [judged(story, name) for name in ("I1", "I6", "I15")] == [5, 0, 0]
+    assert [judged(story, name) for name in ("I1", "I6", "I15")] == [7, 0, 0]

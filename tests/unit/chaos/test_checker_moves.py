@@ -88,7 +88,7 @@ def test_an_event_of_no_kind_that_there_is() -> None:
     assert the_finding(story, "I7") == "an event of a known kind / 'vanished'"
 
 
-@pytest.mark.parametrize("kind", ["rescued", "resolved"])
+@pytest.mark.parametrize("kind", ["rescued", "resolved", "verified"])
 def test_a_move_that_does_not_say_where(kind: str) -> None:
     story, job = calm()
     job.claimed().noted(kind, fence=2, data={"from": "claimed", "to": "nowhere", "crashes": 1})
@@ -104,6 +104,17 @@ def test_a_rescue_that_says_otherwise_than_its_history(field: str, value: object
     job.events[2]["data"][field] = value
     assert {"I7"} <= broken(story)
     assert any(each.startswith("a rescue from claimed, crash 1 / ") for each in said(story))
+
+
+def test_a_rescue_from_somebody_who_had_it_no_more() -> None:
+    story = Story()
+    job = story.accepted("chaos.pure").claimed("w1").intended()
+    story.fault("sigkill")
+    job.rescued(worker="w2").claimed("w2").intended()
+    story.fault("sigstop", "w3")
+    job.rescued(worker="w3").claimed("w2").intended().settled()
+    job.events[-4]["data"]["silent"] = "w1"  # as one says who saw it silent, and took it over by its id alone
+    assert said(story) == {"a rescue from its owner, w2 / from w1"}
 
 
 def test_an_attempt_that_is_counted_twice() -> None:
@@ -245,22 +256,33 @@ def test_events_and_decisions_of_a_job_that_is_not_there() -> None:
     assert [each.expected for each in found] == ["no event without its job", "no decision without its job"]
 
 
-@pytest.mark.parametrize("table", ["jobs", "decisions", "events"])
+@pytest.mark.parametrize("table", ["jobs", "decisions", "events", "messages"])
 @pytest.mark.parametrize("how", ["changed", "gone"])
 def test_two_exports_that_differ(table: str, how: str) -> None:
     story, job = done()
+    job.in_conversation("c").said(2)
     evidence = story.evidence()
-    rows = {"jobs": [job.row], "decisions": [job.decision], "events": list(job.events)}
+    rows = {
+        "jobs": [job.row],
+        "decisions": [job.decision],
+        "events": list(job.events),
+        "messages": list(story.messages),
+        "approvals": [],
+        "reservations": [],
+        "accounts": [],
+    }
+    first = rows[table][0]
     rows[table] = rows[table][1:]
     if how == "changed":
-        first = {"jobs": job.row, "decisions": job.decision, "events": job.events[0]}[table]
         changes: dict[str, dict[str, Any]] = {
             "jobs": {"ring_at": 0.0},
             "decisions": {"input": "x"},
             "events": {"worker": "w9"},
+            "messages": {"content": "something else"},
         }
         rows[table] = [dict(first) | changes[table], *rows[table]]
     second = type(evidence.ledger.first).of({"at": story.now, **rows}, "second")
     found = judge(replace(evidence, ledger=Ledger(evidence.ledger.first, second)))
     assert [each.invariant for each in found] == ["I13"]
-    assert found[0].found.startswith(f"1 {table} differ: {job.id}")
+    named = "default/c/1" if table == "messages" else job.id
+    assert found[0].found.startswith(f"1 {table} differ: {named}")

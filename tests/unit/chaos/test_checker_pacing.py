@@ -155,6 +155,14 @@ def test_who_died_is_known_by_name_or_by_pid_and_else_the_last_fault_is_taken(ow
     assert broken(story) == expected
 
 
+def test_a_job_that_waits_for_a_worker_of_its_version_is_not_measured() -> None:
+    story = Story()
+    death(story, after=16.0).claimed("w2").intended().settled()
+    assert judged(story, "I15") == 1
+    story.accepted("chaos.pure").row["action_version"] = 2
+    assert judged(story, "I15") == 0
+
+
 def test_a_rescue_without_a_death_is_not_measured() -> None:
     story = Story()
     story.fault("sigkill")

@@ -70,15 +70,47 @@ def test_the_books_hold_the_digests_of_what_was_asked_and_answered(tmp_path: Pat
     assert applied.result_hash == digest({"receipt": receipt})
 
 
+def test_books_that_are_opened_anew_remember_what_was_done_and_number_on(tmp_path: Path) -> None:
+    receipt = ask(Books(tmp_path), ASKED)
+    verifiable = replace(ASKED, mode="verifiable", key=None, ref="other")
+    other = ask(Books(tmp_path), verifiable)
+    again = Books(tmp_path)
+    assert ask(again, replace(ASKED, attempt=2)) == receipt
+    found = {"happened": True, "result": {"receipt": other}}
+    assert again.look_up(again.arrive(verifiable), verifiable) == found
+    assert sorted({line.arrival for line in lines(tmp_path)}) == [1, 2, 3, 4]
+
+
+def test_a_line_that_its_writer_did_not_end_is_taken_back(tmp_path: Path) -> None:
+    ask(Books(tmp_path), ASKED)
+    with (tmp_path / LINES[EffectLine]).open("ab") as file:
+        file.write(b'{"at": 10')
+    ask(Books(tmp_path), replace(ASKED, ref="other", key="other:0"))
+    assert [line.arrival for line in lines(tmp_path)] == [1, 1, 1, 2, 2, 2]
+
+
 def test_an_effect_is_on_the_disk_before_it_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    books, written = Books(tmp_path), list[str]()
-    add = Appender.add
+    books, synced = Books(tmp_path), list[list[str]]()
+    sync = Appender.sync
 
-    def slow(self: Appender, record: EffectLine) -> None:
-        add(self, record)
-        written.append(lines(tmp_path)[-1].phase)
+    def noted(self: Appender) -> None:
+        synced.append([line.phase for line in lines(tmp_path)])
+        sync(self)
 
-    monkeypatch.setattr(Appender, "add", slow)
-    arrival = books.arrive(ASKED)
-    books.apply(arrival, ASKED)
-    assert written == ["arrived", "applied"]
+    monkeypatch.setattr(Appender, "sync", noted)
+    ask(books, ASKED)
+    assert synced == [["arrived", "applied", "answered"]]
+
+
+def test_whoever_waits_for_the_disk_at_the_same_time_shares_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = list[int]()
+    monkeypatch.setattr("os.fsync", waits.append)
+    lines_of = Appender(tmp_path, EffectLine)
+    Books(tmp_path).arrive(ASKED)
+    lines_of.write(lines(tmp_path)[0])
+    lines_of.write(lines(tmp_path)[0])
+    lines_of.sync()
+    lines_of.sync()
+    assert len(waits) == 1

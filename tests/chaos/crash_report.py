@@ -27,13 +27,13 @@ def report(judged: Sequence[Judged], *, seconds: float) -> str:
 
 def _table(judged: Sequence[Judged]) -> Iterator[str]:
     """Yield a line for each point; a cell of the table says how many of its effect classes held."""
-    points = list(dict.fromkeys(each.cell.point.name for each in judged))
+    points = list(dict.fromkeys(each.cell.row for each in judged))
     width = max(map(len, points), default=0)
     yield "  ".join([" " * width, *(f"{death:>17}" for death in DEATHS)])
     for point in points:
         row = [f"{point:<{width}}"]
         for death in DEATHS:
-            cells = [each for each in judged if (each.cell.point.name, each.cell.death) == (point, death)]
+            cells = [each for each in judged if (each.cell.row, each.cell.death) == (point, death)]
             row.append(f"{_told(cells):>17}")
         yield "  ".join(row)
 

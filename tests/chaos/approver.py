@@ -1,0 +1,3 @@
+"""Who approves in the chaos tests; apart, since who asks must not load the actions."""
+
+APPROVER = "ben"

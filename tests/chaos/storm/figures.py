@@ -1,0 +1,133 @@
+"""A storm's figures, each beside what it is to be. Pure: they are made from the folder's samples, faults and ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from producer.ledger.states import State
+from tests.chaos.evidence import Evidence, Fault
+
+FILE = "figures.json"
+# After a fault, so long until one sees how all goes on: a lease that must run out, and a look of a relay.
+RECOVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        value: None where nothing could be measured.
+        unit: ``s``, ``jobs/s``, or "" for what is counted and for shares.
+        target: In words, ``≤ 120``; None where it is none.
+        held: Whether it is as it is to be; None without a target.
+    """
+
+    value: float | None
+    unit: str = ""
+    target: str | None = None
+    held: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phases:
+    """When what went on, UTC seconds: the calm that is compared with, the storm, and when all was at rest, or None."""
+
+    calm_began: float
+    storm_began: float
+    last_fault: float
+    rest: float | None
+    load_ended: float
+
+
+def figures_of(
+    evidence: Evidence, samples: Sequence[Mapping[str, Any]], phases: Phases, *, stuck: int, judges_speed: bool = True
+) -> dict[str, Figure]:
+    """Return every figure by its name.
+
+    Args:
+        evidence: The storm's.
+        samples: Its `samples.jsonl`.
+        phases: When what went on.
+        stuck: How many workers did not end when they were told to.
+        judges_speed: Whether the throughput is held to its target, or only told: in a short storm on a machine that
+            does other things it says more of the machine.
+    """
+    jobs = evidence.ledger.second.jobs
+    resolved = {event.job_id for event in evidence.ledger.second.events if event.kind == "resolved"}
+    doubt = sum(
+        job.state == State.IN_DOUBT or job.id in resolved for job in jobs
+    )  # what a person has, or had, to decide
+    calm = _rate(samples, [(phases.calm_began, phases.storm_began)])
+    between = _rate(samples, list(_quiet(evidence.faults, phases)))
+    left, baseline = evidence.processes, evidence.run.baseline
+    leaked = max(0, left.postgres_connections - baseline.postgres_connections)
+    leaked += max(0, left.redis_clients - baseline.redis_clients)
+    ratio = None if not calm or between is None else round(between / calm, 3)
+    drain = None if phases.rest is None else round(max(0.0, phases.rest - phases.last_fault), 1)
+    struck = [fault for fault in evidence.faults if fault.kind is not None and fault.phase == "end"]
+    return {
+        "jobs": Figure(len(jobs)),
+        "faults": Figure(len(struck)),
+        "faults_that_bit": Figure(sum(fault.bit is True for fault in struck)),
+        "kinds": Figure(len({fault.kind for fault in struck})),
+        "in_doubt": Figure(doubt),
+        "in_doubt_share": _at_most(round(doubt / len(jobs), 5) if jobs else None, 0.01),
+        "in_doubt_in_calm": _at_most(_doubts_before(evidence, phases.storm_began), 0),
+        "calm_throughput": Figure(calm, "jobs/s"),
+        "storm_throughput": Figure(_rate(samples, [(phases.storm_began, phases.last_fault)]), "jobs/s"),
+        "between_faults_throughput": Figure(between, "jobs/s"),
+        "throughput_ratio": Figure(ratio, "", "≥ 0.8", None if ratio is None or not judges_speed else ratio >= 0.8),
+        "drain_seconds": Figure(drain, "s", "≤ 120", drain is not None and drain <= 120),
+        "orphans": _at_most(len(left.processes), 0),
+        "leaked_connections": _at_most(leaked, 0),
+        "workers_that_did_not_end": _at_most(stuck, 0),
+        "seconds": Figure(round(evidence.run.ended - evidence.run.began, 1), "s"),
+    }
+
+
+def write(folder: Path, figures: Mapping[str, Figure]) -> None:
+    """Write `figures.json`."""
+    plain = {name: asdict(figure) for name, figure in figures.items()}
+    (folder / FILE).write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _at_most(value: float | None, limit: float) -> Figure:
+    return Figure(value, "", f"≤ {limit:g}" if limit else "0", None if value is None else value <= limit)
+
+
+def _doubts_before(evidence: Evidence, moment: float) -> int:
+    """Return how many jobs came into doubt before the first fault."""
+    return len({e.job_id for e in evidence.ledger.second.events if e.kind == State.IN_DOUBT and e.at < moment})
+
+
+def _quiet(faults: Sequence[Fault], phases: Phases) -> Iterator[tuple[float, float]]:
+    """Yield the stretches of the storm in which nothing was broken, and nothing had just been."""
+    broken = sorted(
+        (float(fault.began or fault.at), fault.at + RECOVERY_SECONDS)
+        for fault in faults
+        if fault.kind is not None and fault.phase == "end"
+    )
+    reached = phases.storm_began
+    for began, ended in broken:
+        if began > reached:
+            yield reached, began
+        reached = max(reached, ended)
+    if phases.load_ended > reached:
+        yield reached, phases.load_ended
+
+
+def _rate(samples: Sequence[Mapping[str, Any]], stretches: Sequence[tuple[float, float]]) -> float | None:
+    """Return how many jobs ended in a second, over the samples that lie within the stretches."""
+    done = seconds = 0.0
+    for earlier, later in pairwise(samples):
+        within = any(began <= earlier["at"] and later["at"] <= ended for began, ended in stretches)
+        if within and earlier["states"] and later["states"]:
+            done += later["done"] - earlier["done"]
+            seconds += later["at"] - earlier["at"]
+    return round(done / seconds, 2) if seconds else None
