@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from pydantic import BaseModel
 
 from producer.trace import current_traceparent
 from tasks import Context, Hold, Refused, Retry, Unknown, action
+from tests.unbroken import unbroken
 from worker.log import attempt_ids
+
+unbroken("test", "patience", "http 127.0.0.1", "http localhost", "email", "llm")
 
 
 class Total(BaseModel):
@@ -28,6 +32,12 @@ class Total(BaseModel):
 def add(a: int, b: int) -> Total:
     """Add two numbers."""
     return Total(total=a + b)
+
+
+@action("test.echo", effect="pure")
+def echo(value: Any) -> Any:
+    """Return what came."""
+    return value
 
 
 @action("test.fail", effect="pure", max_retries=3, retry_backoff=0.05)
@@ -149,6 +159,14 @@ def python() -> str:
     return sys.version
 
 
+@action("test.costly", effect="pure", max_retries=3, retry_backoff=0.01)
+async def costly(ctx: Context) -> None:
+    """Pay a model in each attempt, for nothing but in the last."""
+    ctx.used(tokens_in=10, tokens_out=2, cost_usd=Decimal("0.0015"))
+    if ctx.attempt <= 2:
+        raise Retry("not yet")
+
+
 @action("test.rated", effect="pure", rate_limit="40/s")
 async def rated(log: str, ctx: Context) -> int:
     """Leave a line behind, forty times a second."""
@@ -180,3 +198,9 @@ def _append(log: str, ctx: Context) -> int:
 def _mark(log: str, change: int) -> None:
     with Path(log).open("a") as file:
         file.write(json.dumps({"at": time.monotonic(), "change": change, "pid": os.getpid()}) + "\n")
+
+
+@action("test.spend", effect="pure")
+async def spend(tokens_in: int, tokens_out: int, cost: str, ctx: Context) -> None:
+    """Say what a model call would have used."""
+    ctx.used(tokens_in=tokens_in, tokens_out=tokens_out, cost_usd=Decimal(cost))

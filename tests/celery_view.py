@@ -12,6 +12,7 @@ from celery.events import EventReceiver
 from celery.events.state import State, Task
 
 from producer import Settings
+from producer.broker import celery_url, transport_options
 from tests.houses import until
 
 ANSWER_SECONDS = 20.0
@@ -24,7 +25,8 @@ class CeleryView:
 
     def __init__(self, settings: Settings) -> None:
         """Connect nothing yet."""
-        self.app = Celery("view", broker=settings.redis_url, set_as_current=False)
+        self.app = Celery("view", broker=celery_url(settings.redis_url), set_as_current=False)
+        self.app.conf.broker_transport_options = transport_options(settings.redis_url, ANSWER_SECONDS)
 
     def depth(self, queue: str = "actions") -> int:
         """How many rings wait in the queue, of every priority."""

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks import Context, EffectClass, Retry, Turn, Unknown, action
+from tests.unbroken import unbroken
+
+unbroken("talk")
 
 LOOK_SECONDS = 0.02
 # What cannot be said, by name.

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks import Context, EffectClass, Happened, Retry, action
+from tests.unbroken import unbroken
+
+unbroken("follow")
 
 # What a producer could not even say in the params of a job.
 HOSTILE: dict[str, dict[str, Any]] = {

@@ -28,6 +28,14 @@ ACTION_MODULES = (
     "tests.follow_up_actions",
     "tests.conversation_actions",
     "tests.verified_actions",
+    "tests.breaker_actions",
+    "tests.fallback_actions",
+    "tests.classified_actions",
+    "tests.repaired_actions",
+    "tests.outage_actions",
+    "tests.policy_actions",
+    "tests.undo_actions",
+    "tests.probed_actions",
 )
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -114,14 +122,18 @@ def start_worker(
     concurrency: int = 2,
     environment: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
+    folder: Path = ROOT,
 ) -> WorkerProcess:
-    """Start a worker and wait until it has published its actions and takes jobs; `options` are Celery's."""
+    """Start a worker and wait until it has published its actions and takes jobs.
+
+    `options` are Celery's; `folder` is the checkout whose celeryconfig.py it reads.
+    """
     command = worker_command(["--pool", pool, "--concurrency", str(concurrency), *options])
     name = f"{log.parent.name}-{os.getpid()}-{time.time_ns()}@%h"
     with log.open("ab") as output:
         process = subprocess.Popen(  # a test's own worker, ended by its fixture
             [*command, "-n", name],
-            cwd=ROOT,
+            cwd=folder,
             env=worker_environment(settings) | dict(environment or {}),
             stdout=output,
             stderr=output,

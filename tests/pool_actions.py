@@ -16,9 +16,13 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, field_validator
 
 from tasks import Context, EffectClass, Refused, Retry, action
+from tests.unbroken import unbroken
 from worker.log import attempt_ids
 
+unbroken("pool")
+
 LOOK_SECONDS = 0.05
+DAWDLE_SECONDS = 0.1
 
 marked: ContextVar[str] = ContextVar("marked", default="nobody's")
 
@@ -187,6 +191,18 @@ def _touchy_effect(params: Mapping[str, Any]) -> EffectClass:
 async def touchy_effect(way: str) -> str:
     """Return what was given, if the rule that says the effect class lets it."""
     return way
+
+
+def _slow_to_say(_params: Mapping[str, Any]) -> EffectClass:
+    time.sleep(DAWDLE_SECONDS * 2)
+    return EffectClass.UNSAFE
+
+
+@action("pool.dawdle", effect=_slow_to_say, timeout=DAWDLE_SECONDS, max_retries=1, retry_backoff=0.01)
+async def dawdle(log: str, gate: str, ctx: Context) -> str:  # noqa: ARG001  for the worker
+    """Have no time left as it begins."""
+    _note(log, ctx, "began")
+    return "done"
 
 
 @action("pool.touchy_params", effect="pure", max_retries=0)

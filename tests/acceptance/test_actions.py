@@ -191,7 +191,8 @@ class _Echo(BaseHTTPRequestHandler):
         if self.path == "/cookie":
             self.send_header("Set-Cookie", "session=canary; Path=/")
         self.send_header("Content-Type", "text/plain" if self.path in bodies else "application/json")
-        self.send_header("x-should-retry", "false")
+        if self.path == "/503":
+            self.send_header("x-should-retry", "false")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

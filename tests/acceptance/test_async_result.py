@@ -110,7 +110,7 @@ def test_celerys_events_show_success_retry_and_failure_as_such_and_no_parameters
 def test_a_result_that_is_waited_for_comes_when_its_end_is_announced_and_needs_no_look(
     later: Job, house: House, app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reads, "states_of", lambda _c, _t, ids: dict.fromkeys(ids, State.RUNNING))
+    monkeypatch.setattr(reads, "states_of", lambda _c, ids: dict.fromkeys(ids, State.RUNNING))
     announcer = Announcer(house.settings.redis_url)
     with ThreadPoolExecutor(1) as threads, redis.Redis.from_url(house.settings.redis_url) as client:
         waiter = threads.submit(result(app, later.id).get, timeout=SECONDS)

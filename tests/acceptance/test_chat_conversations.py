@@ -107,3 +107,12 @@ def test_a_chat_without_a_conversation_is_kept_nowhere(desk: Desk) -> None:
     assert desk.given() == [("system", "Be brief."), ("user", "T-30: hello")]
     with pytest.raises(ConversationNotFound):
         desk.producer.conversation("None")
+
+
+def test_what_cannot_be_kept_is_refused_before_the_model_is_asked(desk: Desk) -> None:
+    asked = len(desk.services.llm.calls)
+    job = desk.chat("many", *(f"line {n}" for n in range(1_001))).wait(SECONDS)
+    assert job.error is not None
+    assert (job.state, job.error["type"], job.record.attempt) == (State.FAILED, "Refused", 1)
+    assert "more than 1,000" in job.error["message"]
+    assert len(desk.services.llm.calls) == asked

@@ -251,6 +251,15 @@ def test_actions_are_published_without_starting_a_worker(settings: Settings) -> 
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("command", [["jobs"], ["schedules", "list"], ["conversation", "x"], ["actions"]], ids=" ".join)
+def test_a_ledger_of_another_version_is_said_so_in_one_line(
+    settings: Settings, empty_url: str, command: list[str]
+) -> None:
+    done = run(settings, "surefoot", *command, SUREFOOT_DATABASE_URL=empty_url)
+    said = "surefoot: the ledger's schema is not this version's: run surefoot migrate\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
 def test_migrating_names_both_revisions_and_going_back_asks_first(settings: Settings, empty_url: str) -> None:
     there = run(settings, "surefoot", "migrate", SUREFOOT_DATABASE_URL=empty_url)
     assert f"schema empty → {REVISION}" in there.stdout
@@ -278,10 +287,27 @@ def test_a_job_in_doubt_is_resolved_with_the_result_that_somebody_found_and_its_
     assert (done.returncode, json_lines(done)) == (0, [{"id": doubtful, "state": "succeeded"}])
     (shown,) = json_lines(surefoot(house, "show", doubtful, "--json"))
     assert shown["result"] == {"total": 3}
-    assert shown["events"][-1]["data"]["by"] == "ada"
+    assert shown["events"][-1]["data"]["who"] == "ada"
     again = surefoot(house, "resolve", doubtful, *said)
     assert (again.returncode, again.stdout) == (2, "")
     assert "is succeeded; only a job in doubt can be resolved" in again.stderr
+
+
+def test_a_dead_job_is_tried_once_more_and_ends_by_it(house: House, doubtful: str) -> None:
+    with open_engine(house.settings.database_url, connections=1, name="tests").connect() as connection:
+        connection.execute(
+            text(
+                "UPDATE jobs SET state = 'dead', maybe_happened = false, finished_at = clock_timestamp() WHERE id = :id"
+            ),
+            {"id": doubtful},
+        )
+    done = surefoot(house, "retry", doubtful, "--reason", "their server is up again", "--who", "ada", "--json")
+    (said,) = json_lines(done)
+    assert (done.returncode, said["id"]) == (0, doubtful)
+    assert house.producer.job(doubtful).get(30) == {"total": 3}
+    again = surefoot(house, "retry", doubtful, "--reason", "why not")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "is succeeded; only a dead job can be retried" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -301,3 +327,19 @@ def test_what_is_no_verdict_is_refused_and_the_doubt_stays(
     assert (done.returncode, done.stdout) == (2, "")
     assert problem in done.stderr
     assert house.producer.job(doubtful).state is State.IN_DOUBT
+
+
+def test_a_key_is_shown_once_listed_without_its_secret_and_revoked(house: House) -> None:
+    made = surefoot(house, "keys", "create", "billing", "--scope", "read", "--days", "1", "--who", "ada", "--json")
+    (told,) = json_lines(made)
+    assert (made.returncode, told["key"].startswith(f"sf_{told['id']}_"), told["created_by"]) == (0, True, "ada")
+    listed = surefoot(house, "keys", "list", "--json")
+    assert [(key["id"], key["standing"]) for key in json_lines(listed)] == [(told["id"], "active")]
+    for_people = surefoot(house, "keys", "list")
+    assert "billing" in for_people.stdout
+    assert told["key"] not in listed.stdout + for_people.stdout
+    assert surefoot(house, "keys", "revoke", told["id"], "--who", "ada").stdout.startswith(f"{told['id']} revoked")
+    again = surefoot(house, "keys", "revoke", told["id"])
+    assert (again.returncode, "no key" in again.stderr) == (2, True)
+    refused = surefoot(house, "keys", "create", "billing", "--scope", "root")
+    assert (refused.returncode, refused.stdout) == (2, "")

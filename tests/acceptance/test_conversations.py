@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from producer import ConversationNotFound, InvalidRequest, Producer, Settings, State
 from producer.cli import main
 from producer.job import Job
+from producer.ledger.conversations import LOOK_SECONDS
+from producer.ledger.engine import open_engine
 from tests.conversation_actions import UNSPEAKABLE
-from tests.houses import House, house_of, start_worker, until
+from tests.houses import House, WorkerProcess, house_of, start_worker, until
 from tests.integration.test_turns import claimed, hold, said, settle, take, turn
-from worker.conversations import LOOK_SECONDS
 
 SECONDS = 30.0
+LOOK_NOW = "UPDATE jobs SET due_at = now(), ring_at = now() WHERE id = :id RETURNING now()"
 
 
 def say(producer: Producer, conversation: str, text: str, **params: Any) -> Job:
@@ -48,7 +51,7 @@ def test_a_turn_sees_what_was_said_before_and_adds_to_it(house: House) -> None:
         (3, "user", "again", None, second.id),
         (4, "assistant", "re: again", 3, second.id),
     ]
-    assert (read.length, read.turn_of, read.waiting) == (4, None, ())
+    assert (read.length, read.turn_of, read.turn_state, read.waiting) == (4, None, None, ())
     assert [message.seq for message in house.producer.conversation("one", limit=1).messages] == [4]
 
 
@@ -97,7 +100,7 @@ def test_a_turn_behind_another_is_held_with_the_reason_and_takes_no_place(house:
     for job in others:
         until(lambda job=job: is_held(job))  # type: ignore[misc]  # mypy wants no default
     read = house.producer.conversation("held")
-    assert (read.turn_of, read.waiting) == (first.id, tuple(job.id for job in others))
+    assert (read.turn_of, read.turn_state, read.waiting) == (first.id, State.RUNNING, tuple(job.id for job in others))
     assert house.producer.enqueue("test.add", {"a": 1, "b": 1}, idempotency_key="beside").get(SECONDS) == {"total": 2}
     held = next(event for event in others[0].events if event.kind == "held")
     assert held.data is not None
@@ -106,7 +109,7 @@ def test_a_turn_behind_another_is_held_with_the_reason_and_takes_no_place(house:
         "conversation",
         str(first.id),
     )
-    # Where nobody rings for it, it looks again by itself.
+    # Where nobody rings for it, the relays look again.
     assert LOOK_SECONDS <= held.data["delay"] <= 1.25 * LOOK_SECONDS
     gate.touch()
     for job in others:
@@ -160,10 +163,28 @@ def test_a_turn_in_doubt_keeps_it_until_somebody_says_what_became_of_it(house: H
     assert first.state is State.IN_DOUBT
     second = say(house.producer, "doubt", "second")
     until(lambda: is_held(second))
-    assert house.producer.conversation("doubt").turn_of == first.id
+    read = house.producer.conversation("doubt")
+    assert (read.turn_of, read.turn_state) == (first.id, State.IN_DOUBT)
     first.resolve("abandon", reason="nobody will know")
     assert second.get(SECONDS) == []
     assert second.record.age < LOOK_SECONDS
+
+
+def test_a_turn_that_is_held_for_long_is_not_claimed_and_held_anew(house: House) -> None:
+    first = say(house.producer, "long", "first", doubt=True, effect="unsafe").wait(SECONDS)
+    second = say(house.producer, "long", "second")
+    until(lambda: is_held(second))
+    history = [event.kind for event in second.events]
+    engine = open_engine(house.settings.database_url, connections=1, name="test")
+    with engine.connect() as connection:
+        for _ in range(3):  # as if it had waited for so long
+            now = connection.execute(text(LOOK_NOW), {"id": second.id}).scalar_one()
+            until(lambda now=now: second.refresh().record.due_at > now)  # type: ignore[misc]  # as above
+    engine.dispose()
+    assert is_held(second)
+    assert [event.kind for event in second.events] == history
+    first.resolve("abandon", reason="nobody will know")
+    assert second.get(SECONDS) == []
 
 
 def test_a_turn_that_is_cancelled_while_it_waits_holds_up_nobody(house: House, tmp_path: Path) -> None:
@@ -270,13 +291,16 @@ def test_turns_whose_workers_are_killed_again_and_again_are_all_there_once_and_i
     settings: Settings, lone_producer: Producer, tmp_path: Path
 ) -> None:
     log, names, count, kills = tmp_path / "log", ("a", "b", "c"), 12, 3
-    workers = [start_worker(settings, tmp_path / f"{n}.log", concurrency=10) for n in range(2)]
+    patient = {"SUREFOOT_CRASH_CAP": f"{kills + 1}"}  # the same turn may be under way each time
+    start = partial(start_worker, settings, concurrency=10, environment=patient)
+    workers = [start(tmp_path / f"{n}.log") for n in range(2)]
     try:
         jobs = [say(lone_producer, name, str(n), log=str(log), seconds=0.1) for n in range(count) for name in names]
         for kill in range(kills):
-            until(lambda kill=kill: _ended(log) >= (kill + 1) * count * len(names) // (kills + 2))  # type: ignore[misc]
-            workers[kill % 2].kill()
-            workers[kill % 2] = start_worker(settings, tmp_path / f"again-{kill}.log", concurrency=10)
+            victim, turns = workers[kill % 2], (kill + 1) * count * len(names) // (kills + 2)
+            until(lambda victim=victim, turns=turns: _ended(log) >= turns and _is_amid_a_turn(log, victim))  # type: ignore[misc]
+            victim.kill()
+            workers[kill % 2] = start(tmp_path / f"again-{kill}.log")
         for job in jobs:
             job.get(60.0)
     finally:
@@ -293,3 +317,9 @@ def test_turns_whose_workers_are_killed_again_and_again_are_all_there_once_and_i
 
 def _ended(log: Path) -> int:
     return log.read_text().count('"ended"') if log.exists() else 0
+
+
+def _is_amid_a_turn(log: Path, worker: WorkerProcess) -> bool:
+    notes = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")] if log.exists() else []
+    own = [note["what"] for note in notes if note["pid"] == worker.pid]
+    return own.count("began") > own.count("ended")

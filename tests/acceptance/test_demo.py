@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,15 @@ def test_the_demo_handles_every_ticket_and_nothing_happens_twice(tmp_path: Path)
     assert "STAND-IN" in done.stdout
     assert "Flower at http://demo:" in done.stdout
     assert "Decision chain" in done.stdout
+    assert re.search(r"asked for patience: [1-9]", done.stdout)
+    for words in (
+        "degraded: breaker open; the fallback stands in",
+        "breaker: as it should be",
+        "says deny: nobody gives so much away",
+        "waits for a person",
+        "approval: as it should be",
+    ):
+        assert words in done.stdout
     for kind in ("rate_limit", "unavailable", "timeout", "reset", "lost_answer", "smtp_421", "smtp_451"):
         assert kind in done.stdout
     until(lambda: not processes_in(tmp_path))

@@ -12,7 +12,7 @@ import pytest
 
 from producer import Producer, Settings, State
 from producer.job import Job
-from tests.houses import start_worker
+from tests.houses import start_worker, until
 
 SECONDS = 60.0
 JOBS = 60
@@ -31,7 +31,7 @@ def crowd(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def enqueue(producer: Producer, action: str, log: Path) -> list[Job]:
-    requests = [{"action": action, "params": {"log": str(log)}, "idempotency_key": f"k{n}"} for n in range(JOBS)]
+    requests = [{"action": action, "params": {"log": str(log)}, "idempotency_key": f"{log}{n}"} for n in range(JOBS)]
     return producer.enqueue_many(requests)
 
 
@@ -76,5 +76,13 @@ def test_a_job_over_the_rate_waits_until_the_moment_that_it_has_booked(crowd: Pr
     held = why_held(jobs)
     assert set(held) == {"rate limit reached"}
     assert held["rate limit reached"] < JOBS  # each that was over it waited once
-    finished = sorted(job.record.finished_at.timestamp() for job in jobs if job.record.finished_at)
-    assert finished[-1] - finished[0] > (JOBS - 40) / 40 * 0.9  # a second's worth at once, and then the rate
+    began = min(event.at for job in jobs for event in job.events if event.kind == "claimed")
+    ended = max(job.record.finished_at for job in jobs if job.record.finished_at)
+    assert (ended - began).total_seconds() > (JOBS - 40) / 40 * 0.9  # a second's worth at once, and then the rate
+
+
+def test_who_is_over_the_rate_waits_on_nobody_and_is_told_so(crowd: Producer, tmp_path: Path) -> None:
+    jobs = enqueue(crowd, "test.rated", tmp_path / "log")
+    over = until(lambda: [job for job in jobs if job.refresh().record.waiting_for == "rate"])[-1]
+    assert over.record.waiting_on is None
+    assert "as many of its action as may begin in that time" in crowd.explain(over.id).headline

@@ -147,6 +147,17 @@ def test_an_action_that_outlives_its_timeout_is_left_behind_and_its_job_ends(
     until(lambda: view.pool()[count] == 0)
 
 
+def test_an_attempt_without_any_time_left_for_its_effect_does_not_begin_it_and_leaves_no_doubt(
+    house: House, gate: Gate
+) -> None:
+    (job,) = house.producer.enqueue_many([gate.request(0, "pool.dawdle")])
+    assert job.wait(SECONDS).state is State.DEAD
+    assert job.error is not None
+    assert (job.error["type"], job.error["message"]) == ("AttemptTimeout", "no time was left for its effect")
+    assert [event.kind for event in job.events if event.kind in ("intended", "in_doubt")] == ["intended"] * 2
+    assert not gate.notes("began")
+
+
 def test_an_action_may_tidy_up_when_its_time_is_over(house: House, gate: Gate) -> None:
     (job,) = house.producer.enqueue_many([gate.request(0, "pool.tidy_up")])
     assert job.wait(SECONDS).state is State.DEAD

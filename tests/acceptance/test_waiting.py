@@ -71,11 +71,11 @@ class Looks:
     now: int = 0
     at_once: int = 0
 
-    def states_of(self, connection: Connection, tenant: str, job_ids: Sequence[UUID]) -> dict[UUID, State]:
+    def states_of(self, connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, State]:
         self.jobs.append(len(job_ids))
         self.now += 1
         self.at_once = max(self.at_once, self.now)
-        states = STATES_OF(connection, tenant, job_ids)
+        states = STATES_OF(connection, job_ids)
         self.now -= 1
         return dict.fromkeys(states, State.RUNNING) if self.blind else states
 

@@ -18,6 +18,7 @@ from tests.benchmarks.stage import Ground, prepare
 from tests.benchmarks.steps import time_steps
 from tests.houses import ROOT
 from worker.dev.servers import servers
+from worker.log import configure
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 # On the checkout's own disk: a temporary folder may be memory, where waiting for the disk costs nothing.
@@ -61,6 +62,7 @@ def main(
     rounds: int, jobs: int, waits: int, ledger: int, only: tuple[str, ...], output: Path | None, *, quick: bool
 ) -> None:
     """Measure Surefoot beside bare Celery, and write docs/benchmarks.md."""
+    configure("auto", "warning")  # of what parts of Surefoot have to say that run in this process
     plan = QUICK if quick else Plan(rounds=rounds, jobs=jobs, waits=waits, ledger=ledger)
     written = output or (None if only else PAGE)
     run = _measure(plan, only or MEASURES)

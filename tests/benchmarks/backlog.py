@@ -39,11 +39,13 @@ class Worked:
         rate: Jobs per second.
         enqueued: Jobs per second while it gathered, for which the workers stood still.
         cpu_us: Processor time per job in microseconds, by who spent it.
+        enqueued_us: The same, while it gathered.
     """
 
     rate: float
     enqueued: float
     cpu_us: Mapping[str, float]
+    enqueued_us: Mapping[str, float]
 
 
 def work_off(client: Client, workers: Workers, jobs: int) -> Worked:
@@ -54,13 +56,14 @@ def work_off(client: Client, workers: Workers, jobs: int) -> Worked:
     """
     recorded = client.recorded(workers.logs)
     with workers.standing_still():
-        asked = time.perf_counter()
+        before, asked = cpu.Meter(workers.pids, client.stage.server_pids), time.perf_counter()
         client.enqueue_all(0, jobs)
+        enqueued_us = before.us_per_job(jobs)
         meter, began = cpu.Meter(workers.pids, client.stage.server_pids), time.perf_counter()
     ended = until_ended(client)
     spent = meter.us_per_job(jobs)
     workers.confirm(client, recorded + jobs)
-    return Worked(jobs / (ended - began), jobs / (began - asked), spent)
+    return Worked(jobs / (ended - began), jobs / (began - asked), spent, enqueued_us)
 
 
 def play(ground: Ground, plan: Plan, figures: Figures, number: int) -> Iterator[str]:

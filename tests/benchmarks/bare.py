@@ -10,7 +10,7 @@ import time
 
 from celery import Celery
 
-from producer.ring import bounded_transport
+from producer.broker import transport_options
 
 BROKER, BACKEND = "BARE_BROKER_URL", "BARE_RESULT_BACKEND"
 NOOP, WAIT = "bare.noop", "bare.wait"
@@ -33,7 +33,7 @@ def make_app(broker_url: str, result_backend: str | None) -> Celery:
         task_ignore_result=not result_backend,
         broker_connection_retry_on_startup=True,
         broker_pool_acquire_timeout=5,
-        broker_transport_options={**bounded_transport(3.0), "socket_timeout": 30.0},
+        broker_transport_options={**transport_options(broker_url, 3.0), "socket_timeout": 30.0},
     )
     made.task(name=NOOP)(_noop)
     made.task(name=WAIT)(_wait)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import psutil
 
@@ -47,13 +48,22 @@ def keep(figures: Figures, measure: str, who: str, spent: Mapping[str, float]) -
         figures.add(f"{measure}: {spender}", who, us)
 
 
-def costs(figures: Figures, measure: str, names: Sequence[str], spenders: Sequence[str]) -> str:
-    """Return a table of medians: each of those named, and what the spenders named spent on a job."""
+def costs(
+    figures: Figures,
+    measure: str,
+    names: Sequence[str],
+    spenders: Sequence[str],
+    called: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return a table of medians: each of those named, and what the spenders named spent on a job.
+
+    Where they have other names in this table, `called` says which.
+    """
     rows = []
     for who in names:
         spent = [statistics.median(figures.of(f"{measure}: {spender}", who)) for spender in spenders]
         rows.append((who, *(f"{us:,.0f}" for us in spent), f"**{sum(spent):,.0f}**"))
-    return table(("", *spenders, "all"), rows)
+    return table(("", *(called.get(spender, spender) for spender in spenders), "all"), rows)
 
 
 def _own(process: psutil.Process) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ class Plan:
 
     @property
     def streamed(self) -> int:
-        """Jobs enqueued by four threads while the workers run."""
+        """Jobs with a ring each where many are wanted: enqueued while workers run, or to tell a small difference."""
         return self.jobs * 2
 
 
@@ -71,6 +72,11 @@ class Figures:
         """Return one figure over another, round by round; empty where either was not measured."""
         mines, others = self.of(*mine), self.of(*other)
         return [a / b for a, b in zip(mines, others, strict=True)] if mines and others else []
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the smallest value that at least `percent` of them do not exceed."""
+    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
 def in_turn(players: Sequence[T], number: int) -> Sequence[T]:

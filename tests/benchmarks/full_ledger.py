@@ -60,7 +60,7 @@ def show(plan: Plan, figures: Figures) -> str:
         for name in (EMPTY, FULL)
     ]
     how = f"""{plan.batched:,} jobs by batch rings, as above, in an empty ledger and in one in which {plan.ledger:,}
-        finished jobs lie with their decisions and two events each ({figures.median(SIZE, FULL):.1f} GiB, vacuumed and
+        finished jobs lie with their decisions and events ({figures.median(SIZE, FULL):.1f} GiB, vacuumed and
         analysed; filled in {figures.median(MINUTES, FULL):.1f} minutes). Keys are random in both."""
     heads = ("", "enqueued/s", "over empty", "done, jobs/s", "over empty")
     return section("In a full ledger", how, table(heads, rows))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from tests.benchmarks.clients import POLL_SECONDS, Client
 from tests.benchmarks.ends import Stalled
-from tests.benchmarks.figures import Figures, Plan, in_turn
+from tests.benchmarks.figures import Figures, Plan, in_turn, percentile
 from tests.benchmarks.markdown import ratio, section, spread, table
 from tests.benchmarks.peers import CELERY_DB, CELERY_REDIS, SUREFOOT, UNSAFE
 from tests.benchmarks.stage import Ground
@@ -29,7 +28,7 @@ def play(ground: Ground, plan: Plan, figures: Figures, number: int) -> Iterator[
         with ground.stage() as stage, peer.on(stage) as client, working(client, peer.crew) as workers:
             workers.warm(client)
             taken = _wait(client, plan.waits)
-        p50, p99 = statistics.median(taken), _percentile(taken, 99)
+        p50, p99 = statistics.median(taken), percentile(taken, 99)
         figures.add(P50, peer.name, p50)
         figures.add(P99, peer.name, p99)
         yield f"{peer.name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
@@ -56,11 +55,6 @@ def _wait(client: Client, jobs: int) -> list[float]:
         if number >= 0:
             taken.append(took * 1000)
     return taken
-
-
-def _percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest value that at least `percent` of them do not exceed."""
-    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
 def show(plan: Plan, figures: Figures) -> str:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 
-from tests.benchmarks import backlog, enqueueing, full_ledger, latency, stream, thousand
+from tests.benchmarks import (
+    backlog,
+    breaker,
+    console,
+    counting,
+    enqueueing,
+    full_ledger,
+    gates,
+    latency,
+    over_http,
+    stream,
+    thousand,
+)
 from tests.benchmarks.figures import Figures, Plan
 from tests.benchmarks.stage import Ground
 
@@ -19,6 +31,11 @@ BY_ROUND: Mapping[str, Play] = MappingProxyType(
         "stream": stream.play,
         "latency": latency.play,
         "thousand": thousand.play,
+        "breaker": breaker.play,
+        "http": over_http.play,
+        "console": console.play,
+        "gates": gates.play,
+        "metrics": counting.play,
     }
 )
 # Fills its ledger once, and last: a database of gigabytes beside it would be no fair neighbour for the others.
@@ -30,6 +47,11 @@ SECTIONS: Mapping[str, Show] = MappingProxyType(
         "stream": stream.show,
         "latency": latency.show,
         "thousand": thousand.show,
+        "breaker": breaker.show,
+        "http": over_http.show,
+        "console": console.show,
+        "gates": gates.show,
+        "metrics": counting.show,
         LEDGER: full_ledger.show,
     }
 )

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 import redis
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from producer import (
@@ -19,7 +19,6 @@ from producer import (
     InvalidRequest,
     JobNotFound,
     JobUnfinished,
-    LedgerUnavailable,
     Producer,
     Request,
     RequestRefused,
@@ -27,8 +26,8 @@ from producer import (
     State,
     UnknownAction,
 )
+from producer.acting import user_here, via_host
 from producer.errors import KeyInFlight
-from producer.ledger.engine import retrying
 from tests.houses import until
 
 ADD = {"a": 1, "b": 2}
@@ -302,6 +301,19 @@ def test_a_session_serves_as_the_callers_transaction(lone_producer: Producer, en
     assert rows(engine) == 1
 
 
+def test_a_transaction_begun_by_a_statement_is_the_callers_and_autocommit_is_none(
+    lone_producer: Producer, engine: Engine
+) -> None:
+    with engine.connect() as connection:
+        with pytest.raises(InvalidRequest, match="is in autocommit"):
+            lone_producer.enqueue("test.add", ADD, connection=connection)
+        for end, there in (("ROLLBACK", 0), ("COMMIT", 1)):
+            connection.exec_driver_sql("BEGIN")
+            lone_producer.enqueue("test.add", ADD, connection=connection)
+            connection.exec_driver_sql(end)
+            assert rows(engine) == there
+
+
 def test_a_refused_batch_leaves_the_callers_own_work_in_place(lone_producer: Producer, engine: Engine) -> None:
     lone_producer.enqueue("test.add", ADD, idempotency_key="taken")
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
@@ -348,7 +360,9 @@ def test_cancelling_ends_a_waiting_job_and_says_when_it_is_too_late(lone_produce
     assert job.cancel("no longer needed") == "cancelled"
     assert job.state is State.CANCELLED
     assert job.cancel() == "cancelled"  # asking again is answered alike, in case the first answer got lost
-    assert [(event.kind, event.data) for event in job.events][1:] == [("cancelled", {"reason": "no longer needed"})]
+    assert [(event.kind, event.data) for event in job.events][1:] == [
+        ("cancelled", {"reason": "no longer needed", "who": user_here(), "via": via_host("python")})
+    ]
 
 
 def test_waiting_gives_up_after_its_time_and_the_job_goes_on(lone_producer: Producer) -> None:
@@ -364,40 +378,6 @@ def test_accepting_outlives_a_redis_that_is_away(settings: Settings, engine: Eng
     assert [job.outcome for job in jobs] == ["created"] * 3
     away.close()
     assert rows(engine) == 3
-
-
-def test_a_ledger_that_is_away_is_a_typed_error(settings: Settings) -> None:
-    away = Producer(Settings(database_url="postgresql://nobody@127.0.0.1:1/none", redis_url=settings.redis_url))
-    with pytest.raises(LedgerUnavailable, match="Postgres cannot be reached"):
-        away.enqueue("test.add", ADD)
-
-
-def test_a_ledger_that_takes_no_writes_is_said_to_be_unavailable(engine: Engine, lone_producer: Producer) -> None:
-    lone_producer.enqueue("test.add", ADD, idempotency_key="before")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on")
-    lone_producer.close()  # so that it connects anew
-    with pytest.raises(LedgerUnavailable, match="Postgres takes no writes"):
-        lone_producer.enqueue("test.add", ADD, idempotency_key="after")
-    with pytest.raises(LedgerUnavailable, match="Postgres takes no writes"):
-        lone_producer.find("test.add", "before").cancel()  # type: ignore[union-attr]  # it is there
-
-
-def test_a_pool_that_stays_exhausted_is_said_to_be_an_unavailable_ledger(engine: Engine) -> None:
-    narrow = create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=0.01)
-    with narrow.connect(), pytest.raises(LedgerUnavailable, match="did not do in time what others asked"):
-        retrying(narrow.connect)
-    narrow.dispose()
-
-
-def test_connections_that_died_while_idle_are_replaced_without_an_error(
-    lone_producer: Producer, engine: Engine
-) -> None:
-    lone_producer.enqueue("test.add", ADD, idempotency_key="before")
-    with engine.connect() as connection:
-        kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'surefoot-producer'"
-        connection.execute(text(kill))
-    assert lone_producer.enqueue("test.add", ADD, idempotency_key="after").outcome == "created"
 
 
 def test_closing_one_producer_leaves_another_of_the_same_broker_ringing_and_can_be_undone(

@@ -6,6 +6,7 @@ one, and give its fence anew.
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -23,7 +24,11 @@ from tests.integration.test_statements import (
     take_over,
     writer_of,
 )
+from tests.integration.writers import patience
 from worker.attempt import Attempt
+from worker.leases import Leases
+from worker.statements import Wanted
+from worker.writer import Writer
 
 
 @pytest.fixture
@@ -45,6 +50,14 @@ def other(engine: Engine) -> Hand:
 def attempts(engine: Engine, job: Job, forgotten: Hand, other: Hand) -> tuple[Attempt, Attempt]:
     """A claim that was forgotten, and another worker's under the same fence."""
     first = claimed(forgotten, job)
+    forget_claim(engine)
+    second = claimed(other, job)
+    assert first.lease == second.lease
+    return first, second
+
+
+def forget_claim(engine: Engine) -> None:
+    """Undo the one claim there is, as a Postgres does that crashed before it was on the disk."""
     with engine.connect() as connection:
         connection.execute(text("ALTER TABLE events DISABLE TRIGGER events_append_only"))
         connection.execute(text("DELETE FROM events WHERE kind = 'claimed'"))
@@ -55,13 +68,29 @@ def attempts(engine: Engine, job: Job, forgotten: Hand, other: Hand) -> tuple[At
                 " last_seq = last_seq - 1"
             )
         )
-    second = claimed(other, job)
-    assert first.lease == second.lease
-    return first, second
 
 
 def kinds(job: Job) -> list[str]:
     return [event.kind for event in job.events]
+
+
+def test_a_claim_that_was_forgotten_and_made_anew_by_the_same_process_is_its_first_attempt_s_and_no_second_one_s(
+    engine: Engine, job: Job
+) -> None:
+    leases = Leases(engine, worker="w1", lease_seconds=30.0, renew_seconds=10.0)
+    writer = Writer(engine, worker="w1", lease_seconds=30.0, on_claimed=leases.keep)
+
+    async def go() -> None:
+        (first,) = await writer.claim([Wanted("test.add", 1, job.id)])
+        with leases.held(*first.lease):
+            forget_claim(engine)
+            assert await writer.claim([Wanted("test.add", 1, job.id)]) == []
+            assert (job.refresh().state, job.record.fence) == (State.CLAIMED, first.fence)
+            assert await writer.intend(intent(first, "unsafe", 0.0), seconds_left=patience()) == "intended"
+            assert leases.seconds_left(*first.lease) > 0
+        assert leases.count == 0
+
+    asyncio.run(go())
 
 
 def test_an_intent_is_not_granted_under_a_fence_that_is_another_worker_s_by_now(

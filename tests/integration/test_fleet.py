@@ -168,7 +168,7 @@ async def test_whoever_still_waits_when_the_line_is_hung_up_is_told_so(own_valke
             os.kill(own_valkey.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("url", ["amqp://user:password@nowhere//", "sentinel://nowhere:26379/0"])
+@pytest.mark.parametrize("url", ["amqp://user:password@nowhere//", "amqps://user:password@nowhere//"])
 @on_a_loop
 async def test_a_broker_that_is_no_redis_is_never_asked(url: str) -> None:
     told: list[str] = []

@@ -20,6 +20,8 @@ from worker.attempt import Intent
 from worker.statements import Wanted
 
 LOCK_NOT_AVAILABLE = "55P03"
+# Waited for one after the other, for a quarter of a second each, so many locked rows would outlast the time by far.
+MANY, SOON_SECONDS = 60, 6.0
 
 
 @pytest.fixture
@@ -30,10 +32,10 @@ def worker(settings: Settings) -> Iterator[Hands]:
 
 
 @contextmanager
-def locked(engine: Engine, job: Job) -> Iterator[None]:
-    """Be somebody who has the job's row locked, in a transaction that goes on."""
+def locked(engine: Engine, *jobs: Job) -> Iterator[None]:
+    """Be somebody who has the jobs' rows locked, in a transaction that goes on."""
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as somebody, somebody.begin():
-        somebody.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": job.id})
+        somebody.execute(text("SELECT FROM jobs WHERE id = ANY(:ids) FOR UPDATE"), {"ids": [job.id for job in jobs]})
         yield
 
 
@@ -95,6 +97,20 @@ async def test_a_row_that_somebody_else_has_locked_does_not_hold_up_its_neighbou
         assert not tasks[2].done()
     assert await tasks[2] == "settled"
     assert history(jobs[2]) == SUCCEEDED
+
+
+@on_a_loop
+async def test_rows_that_somebody_else_has_locked_hold_up_nobody_however_many_they_are(
+    engine: Engine, lone_producer: Producer, worker: Hands
+) -> None:
+    *held, free, later = enqueued(lone_producer, MANY + 2)
+    attempts = running(engine, [*held, free])
+    with locked(engine, *held):
+        tasks = await worker.begun(*map(worker.settle, attempts))
+        assert await asyncio.wait_for(asyncio.shield(tasks[-1]), SOON_SECONDS) == "settled"
+        assert await asyncio.wait_for(worker.claim(later), SOON_SECONDS) == [later.id]
+        assert not any(task.done() for task in tasks[:-1])
+    assert await asyncio.gather(*tasks) == ["settled"] * (MANY + 1)
 
 
 @on_a_loop

@@ -88,3 +88,21 @@ def test_an_effect_is_left_undone_where_the_job_was_taken_over_before_it_began(
     try_once(runner, job)
     assert Gate(tmp_path).notes() == []
     assert [event.kind for event in job.events][-2:] == ["rescued", "late_result"]
+
+
+def test_a_job_that_is_lost_hides_nothing_of_those_that_were_rung_with_it(
+    runner: Runner, lone_producer: Producer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery is told of a ring what became of its jobs: Flower had a failure for what had gone well."""
+    gate = Gate(tmp_path)
+    gate.open()
+    lost, kept = (lone_producer.enqueue(**gate.request(number)) for number in range(2))
+    intend = statements.intend
+
+    def without_one(*args: Any) -> Any:
+        return {job_id: granted for job_id, granted in intend(*args).items() if job_id != lost.id}
+
+    monkeypatch.setattr(writer, "intend", without_one)
+    ring = runner.run("pool.wait", [lost.id, kept.id])
+    ended = asyncio.run_coroutine_threadsafe(ring, process_loop()).result(SECONDS)
+    assert [(each.job_id, each.becomes) for each in ended] == [(kept.id, State.SUCCEEDED)]

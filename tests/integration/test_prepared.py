@@ -64,3 +64,26 @@ def test_a_lost_connection_is_noticed_and_the_rest_of_the_pool_goes_with_it(engi
     assert caught.value.connection_invalidated
     with engine.connect() as connection, engine.connect() as another:
         assert [DOUBLE.run(each, {"number": 1})[0][0] for each in (connection, another)] == [2, 2]
+
+
+NOTE = Prepared("note", "INSERT INTO noted SELECT :number, 'at 100%'", number="int")
+SUM = Prepared("sum", "SELECT sum(n) / (:number - 7) AS total, max(words) AS words FROM noted", number="int")
+
+
+@pytest.mark.parametrize("loss", ["", "DEALLOCATE note", "DEALLOCATE sum"])
+def test_statements_in_one_message_see_what_those_before_them_wrote(engine: Engine, loss: str) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE noted (n int, words text)")
+        for total in (3, 6):
+            rows = SUM.run_after(connection, {"number": 8}, [(NOTE, {"number": 1}), (NOTE, {"number": 2})])
+            assert (rows[0].total, rows[0].words) == (total, "at 100%")
+            if loss:  # behind a pooler
+                connection.exec_driver_sql("DEALLOCATE ALL" if total == 6 else loss)
+
+
+def test_statements_in_one_message_are_taken_back_together(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE noted (n int, words text)")
+        with pytest.raises(DataError, match="division by zero"):
+            SUM.run_after(connection, {"number": 7}, [(NOTE, {"number": 1})])
+        assert connection.exec_driver_sql("SELECT count(*) FROM noted").scalar() == 0

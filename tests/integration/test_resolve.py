@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from producer import JobNotFound, JobNotInDoubt, Producer, State
+from producer.acting import via_host
 from producer.errors import InvalidRequest
 from producer.job import Job
 from tests.integration.test_statements import claimed, intent, settlement, writer_of
@@ -42,7 +44,14 @@ def test_what_happened_is_recorded_as_the_jobs_result_with_who_said_so_and_why(d
     doubtful.resolve("happened", result={"total": 3}, reason=WHY, who="ada")
     assert (doubtful.state, doubtful.result, doubtful.error) == (State.SUCCEEDED, {"total": 3}, None)
     assert doubtful.record.finished_at is not None
-    assert told(doubtful) == {"verdict": "happened", "to": "succeeded", "reason": WHY, "by": "ada"}
+    assert told(doubtful) == {
+        "verdict": "happened",
+        "to": "succeeded",
+        "reason": WHY,
+        "who": "ada",
+        "via": via_host("python"),
+        "result_sha256": sha256(b'{"total":3}').hexdigest(),
+    }
     assert doubtful.get(0) == {"total": 3}
 
 

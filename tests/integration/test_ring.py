@@ -16,6 +16,8 @@ from tests.houses import until
 from tests.rung import ids, job_ids, rings, rung
 
 HOUR_SECONDS = 3600.0
+# What makes a transaction of statements on a connection in autocommit.
+FRAME = ("BEGIN", "COMMIT")
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_250_jobs_are_accepted_in_one_statement_and_rung_in_three_messages(
     event.remove(engine, "before_cursor_execute", note)
     assert lone_producer.flush()
     messages = [message for message in rung(settings.redis_url) if message.action == "test.trace"]
-    assert len(statements) == 1
+    assert len([statement for statement in statements if not statement.startswith(FRAME)]) == 1
     assert [len(message.job_ids) for message in messages] == [100, 100, 50]
     assert job_ids(messages) == [job.id for job in jobs]
 

@@ -130,14 +130,14 @@ def test_a_flush_lasts_no_longer_than_it_is_told_where_redis_hangs() -> None:
 def test_rings_go_out_again_once_redis_is_back(own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring, "SILENT_SECONDS", 0.05)
     bell = Bell(own_valkey.url, timeout_seconds=5.0)
-    bell.ring(before := rings(1))
+    bell.ring(rings(1))  # which may be lost with what Valkey had not written down
     assert bell.flush()
     own_valkey.kill()
     after = rings(1)
     assert bell.ring_now(after) == after
     own_valkey.start()
     until(lambda: bell.ring_now(after) == [])
-    assert job_ids(rung(own_valkey.url)) == ids(before + after)
+    assert job_ids(rung(own_valkey.url))[-1:] == ids(after)
     bell.close()
 
 

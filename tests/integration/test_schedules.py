@@ -9,7 +9,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine, text
 
-from producer import InvalidSchedule, Producer, ScheduleExists, ScheduleNotFound, Settings, UnknownAction
+from producer import (
+    InvalidRequest,
+    InvalidSchedule,
+    Producer,
+    ScheduleExists,
+    ScheduleNotFound,
+    Settings,
+    UnknownAction,
+)
 
 PARAMS = {"a": 1, "b": 2}
 NIGHTLY: dict[str, Any] = {"cron": "0 3 * * *", "zone": "Europe/Berlin"}
@@ -110,6 +118,14 @@ def test_a_schedule_that_is_not_there_is_said_so_with_what_was_meant(lone_produc
     lone_producer.schedules.add("nightly", "test.add", PARAMS, **NIGHTLY)
     with pytest.raises(ScheduleNotFound, match="did you mean 'nightly'"):
         ask("nihgtly")
+
+
+@pytest.mark.parametrize("verb", ["get", "pause", "resume", "remove"])
+@pytest.mark.parametrize("name", ["\udcff", "a\x00b", "", "x" * 256, 7], ids=ascii)
+def test_a_name_that_no_schedule_can_have_is_refused(lone_producer: Producer, verb: str, name: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        getattr(lone_producer.schedules, verb)(name)
+    assert refused.value.where == "name"
 
 
 def test_another_tenants_schedules_are_not_there(lone_producer: Producer, settings: Settings) -> None:

@@ -17,6 +17,12 @@ def tables(page: str) -> list[Table]:
     return [_table(block.splitlines()) for block in blocks]
 
 
+def table(page: str, *columns: str) -> Table:
+    """Return the page's one table whose first columns these are."""
+    (found,) = (each for each in tables(page) if tuple(each[0])[: len(columns)] == columns)
+    return found
+
+
 def _table(lines: list[str]) -> Table:
     heading, _, *rows = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in lines)
     return [dict(zip(heading, row, strict=True)) for row in rows]

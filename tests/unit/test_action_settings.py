@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def test_a_mail_server_does_not_show_its_password(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_price_table_that_comes_with_surefoot_is_read() -> None:
-    assert prices()["gpt-4o-mini"] == Price(Decimal("0.15"), Decimal("0.60"))
+    assert prices()["gpt-4o-mini"] == (Price(Decimal("0.15"), Decimal("0.60"), date(2025, 6, 1)),)
 
 
 def test_a_price_table_of_one_s_own_is_read_to_the_last_digit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,31 @@ def test_a_price_table_of_one_s_own_is_read_to_the_last_digit(tmp_path: Path, mo
         monkeypatch,
         {"usd_per_million_tokens": {"mine": {"in": 0.15, "out": "0.60"}, "free": {"in": 0, "out": 0}}},
     )
-    assert prices() == {"mine": Price(Decimal("0.15"), Decimal("0.60")), "free": Price(Decimal(0), Decimal(0))}
+    assert prices() == {"mine": (Price(Decimal("0.15"), Decimal("0.60")),), "free": (Price(Decimal(0), Decimal(0)),)}
+
+
+def test_a_price_table_may_be_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text('[[usd_per_million_tokens.mine]]\nfrom = 2026-01-01\nin = 0.1\nout = "0.2"\n')
+    monkeypatch.setenv("SUREFOOT_PRICES_FILE", str(file))
+    assert prices() == {"mine": (Price(Decimal("0.1"), Decimal("0.2"), date(2026, 1, 1)),)}
+
+
+@pytest.mark.parametrize(
+    ("day", "cost"),
+    [
+        pytest.param(date(2025, 12, 31), None, id="before there was a price, which is not zero"),
+        pytest.param(date(2026, 1, 1), "3", id="on the first day of a price"),
+        pytest.param(date(2026, 2, 28), "3", id="on its last"),
+        pytest.param(date(2026, 3, 1), "1.5", id="after it changed"),
+    ],
+)
+def test_a_call_costs_what_its_model_cost_on_its_day(
+    day: date, cost: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dated = [{"from": "2026-03-01", "in": "1", "out": "1"}, {"from": "2026-01-01", "in": "2", "out": "2"}]
+    write(tmp_path, monkeypatch, {"usd_per_million_tokens": {"mine": dated}})
+    assert cost_of("mine", 1_000_000, 500_000, on=day) == (None if cost is None else Decimal(cost))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +110,9 @@ def test_a_price_table_of_one_s_own_is_read_to_the_last_digit(tmp_path: Path, mo
         pytest.param({"usd_per_million_tokens": []}, id="prices in a list"),
         pytest.param({"usd_per_million_tokens": {"m": 1}}, id="one price"),
         pytest.param({"usd_per_million_tokens": {"m": {"in": "1"}}}, id="half a price"),
+        pytest.param({"usd_per_million_tokens": {"m": []}}, id="a list of none"),
+        pytest.param({"usd_per_million_tokens": {"m": {"in": "1", "out": "1", "from": "soon"}}}, id="no day"),
+        pytest.param({"usd_per_million_tokens": {"m": [{"in": "1", "out": "1"}] * 2}}, id="two prices of one day"),
         pytest.param({"usd_per_million_tokens": {"m": {"in": "much", "out": "1"}}}, id="a word"),
         pytest.param({"usd_per_million_tokens": {"m": {"in": None, "out": "1"}}}, id="null"),
         pytest.param({"usd_per_million_tokens": {"m": {"in": "-1", "out": "1"}}}, id="less than nothing"),

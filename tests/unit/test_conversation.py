@@ -75,6 +75,17 @@ def test_an_attempt_says_no_more_than_fits_into_its_outcome() -> None:
         turn.append("user", "hello")
 
 
+def test_an_attempt_says_no_more_than_the_next_turn_can_be_given() -> None:
+    turn = Turn("talk")
+    for _ in range(7):
+        turn.append("user", LARGE[1:])
+    turn.append("assistant", "", tool_calls=["x" * ((1 << 20) - 5)])
+    with pytest.raises(InvalidRequest, match="8,388,608 bytes"):
+        turn.append("user", "ää")
+    turn.append("user", "x")
+    assert len(turn.said) == 9
+
+
 @pytest.mark.parametrize(("params", "found"), [({}, None), ({"c": None}, None), ({"c": "talk"}, "talk")], ids=str)
 def test_the_params_name_the_conversation(params: dict[str, Any], found: str | None) -> None:
     assert conversation_in(params, "c") == found

@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[Mapping[str, Any], str, str]] = {
         {"run_at": NOW + timedelta(days=1), "deadline": NOW + timedelta(days=1)}, "deadline", "leaves no time",
     ),
     "a moment that UTC cannot hold": (
-        {"run_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))}, "run_at", "not between the years",
+        {"run_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))}, "run_at", "is no moment in UTC",
     ),
     "a moment before all others": ({"run_at": datetime.min.replace(tzinfo=UTC)}, "run_at", "not between the years"),
     "another on_closed": ({"on_closed": "ignore"}, "on_closed", "'ignore' is not replay, rerun_if_failed or rerun"),

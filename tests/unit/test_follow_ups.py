@@ -122,6 +122,15 @@ async def test_a_refusal_says_which_follow_up_it_is_about(context: Context) -> N
 
 
 @on_a_loop
+async def test_follow_ups_that_are_too_large_for_one_statement_are_refused(context: Context) -> None:
+    for _ in range(17):
+        context.enqueue("a.child", input="x" * (1_000_000))
+    with pytest.raises(InvalidRequest, match="16,777,216 characters") as refused:
+        await sealer().seal(context, Ledger(published("a.child")).read)
+    assert (refused.value.where, refused.value.index) == ("follow_ups[16]", 16)
+
+
+@on_a_loop
 async def test_rings_name_as_many_jobs_at_once_as_their_action_s_workers_take(context: Context) -> None:
     rung: list[Ring] = []
     follow = sealer(rung)

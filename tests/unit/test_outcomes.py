@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from tasks import ActionError, Hold, Refused, Retry, Unknown
-from tasks._outcomes import MESSAGE_LIMIT, TRACEBACK_LIMIT, AttemptTimeout, classify, describe
+from tasks import ActionError, Hold, Policy, Refused, Retry, Unknown
+from tasks._classify import classify
+from tasks._outcomes import MESSAGE_LIMIT, TRACEBACK_LIMIT, AttemptTimeout, describe
+from tests.unit.test_spec import plain, spec_of
 
 
 class OwnError(Refused):
@@ -61,11 +63,11 @@ class ExitingNotes(Exiting):
 RAISED = {
     "Retry": (Retry("a"), "none", "retry"),
     "Hold": (Hold("a"), "none", "hold"),
-    "Refused": (Refused("a"), "none", "refuse"),
+    "Refused": (Refused("a"), "refused", "refuse"),
     "Unknown": (Unknown("a"), "unknown", "retry"),
     "AttemptTimeout": (AttemptTimeout("a"), "unknown", "retry"),
     "an own kind of ActionError": (Undecided("a"), "unknown", "retry"),
-    "an own kind of Refused": (OwnError(404, ""), "none", "refuse"),
+    "an own kind of Refused": (OwnError(404, ""), "refused", "refuse"),
     # Of which of an action's calls? An earlier one may have had its effect; only the action itself can say.
     "a port that nobody listens on": (ConnectionRefusedError(), "unknown", "retry"),
     "a name that does not resolve": (socket.gaierror(), "unknown", "retry"),
@@ -84,22 +86,17 @@ RAISED = {
 def test_an_exception_says_what_may_have_happened_and_what_to_do(
     error: BaseException, effect: str, advice: str
 ) -> None:
-    failure = classify(error, autoretry_for=(Exception,), dont_autoretry_for=(KeyError,))
+    failure = classify(error, spec_of(plain, policy=Policy(dont_autoretry_for=(KeyError,))))
     assert (failure.effect, failure.advice) == (effect, advice)
 
 
-def test_only_what_the_policy_names_is_tried_again() -> None:
-    assert classify(OSError(), autoretry_for=(ValueError,), dont_autoretry_for=()).advice == "refuse"
-    assert classify(ValueError(), autoretry_for=(ValueError,), dont_autoretry_for=()).advice == "retry"
-
-
 def test_an_action_error_is_not_the_policy_s_to_judge() -> None:
-    assert classify(Retry(), autoretry_for=(), dont_autoretry_for=(Exception,)).advice == "retry"
+    assert classify(Retry(), spec_of(plain, policy=Policy(dont_autoretry_for=(Exception,)))).advice == "retry"
 
 
 @pytest.mark.parametrize("kind", [Retry, Hold, Refused, Unknown])
 def test_the_wait_that_was_asked_for_is_kept(kind: type[ActionError]) -> None:
-    assert classify(kind("a", after=3), autoretry_for=(), dont_autoretry_for=()).after == 3.0
+    assert classify(kind("a", after=3), spec_of(plain)).after == 3.0
 
 
 def test_a_wait_that_is_no_number_fails_where_it_is_written() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from producer.redact import REDACTED, _searched, redact, redact_text
+from producer.redact import _SEARCHES, REDACTED, redact, redact_text
 from tests.unit.json_values import CANARY, values
 
 KEY = "4f9Ha72Lq0Zx81Wm5Kc3"  # a run of letters and digits as keys have them
@@ -243,7 +243,10 @@ def test_redacted_text_stays_as_it_is(text: str) -> None:
 @example("4111-1111-1111-1111")
 @example("3782-822463-10005")
 def test_the_quick_look_passes_over_nothing_that_the_search_would_find(text: str) -> None:
-    assert redact_text(text) == _searched(text)
+    searched = text
+    for _, pattern, shown in _SEARCHES:
+        searched = pattern.sub(shown, searched)
+    assert redact_text(text) == searched
 
 
 @given(values | st.dictionaries(st.sampled_from(["password", "tokens", "a"]), values, max_size=3))

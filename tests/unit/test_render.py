@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from producer import render
+from producer.as_text import json_of
 from producer.conversation import Conversation, Message
 from producer.ledger.reads import Event, JobRecord
 from producer.ledger.states import State
@@ -31,6 +32,7 @@ RECORD = JobRecord(
     replays=2,
     state=State.SUCCEEDED,
     waiting_for=None,
+    waiting_on=None,
     queue="actions",
     priority=5,
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -47,6 +49,8 @@ RECORD = JobRecord(
     finished_at=NOW,
     looks_left=None,
     conversation_id=None,
+    degraded_by=None,
+    repairs=0,
     request_id="ticket-42",
     parent_job_id=None,
     agent_id="desk",
@@ -55,6 +59,7 @@ RECORD = JobRecord(
     reasoning="The customer asked for it.",
     params={"to": "a@example.com"},
     result={"message_id": "m-1"},
+    fallback=None,
     error=None,
     latency_ms=Decimal("12.345"),
     tokens_in=None,
@@ -144,7 +149,7 @@ def test_secrets_are_shown_neither_to_people_nor_to_programs(changed: dict[str, 
     record = replace(RECORD, **changed)
     event = replace(EVENT, data={"error": SECRET})
     assert CANARY not in everything(record, event)
-    assert CANARY not in render.as_json([render.job_facts(record), render.event_facts(event)])
+    assert CANARY not in json_of([render.job_facts(record), render.event_facts(event)])
 
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe\u2066 \r\x00 [bold]not[/bold] [/]"
@@ -182,7 +187,7 @@ def test_a_long_value_is_cut_and_counted() -> None:
 
 
 def test_json_has_times_in_iso_8601_and_money_as_text() -> None:
-    facts = json.loads(render.as_json(render.job_facts(replace(RECORD, cost_usd=Decimal("0.0015")))))
+    facts = json.loads(json_of(render.job_facts(replace(RECORD, cost_usd=Decimal("0.0015")))))
     assert (facts["accepted_at"], facts["cost_usd"], facts["id"]) == (
         "2025-03-01T23:30:00+00:00",
         "0.0015",
@@ -193,7 +198,7 @@ def test_json_has_times_in_iso_8601_and_money_as_text() -> None:
 
 def test_json_of_anything_else_is_refused() -> None:
     with pytest.raises(TypeError, match="object is not JSON"):
-        render.as_json(object())
+        json_of(object())
 
 
 def test_a_follow_up_names_the_decision_that_it_follows() -> None:
@@ -208,6 +213,7 @@ TALK = Conversation(
     tenant="default",
     created_at=NOW,
     turn_of=UUID(int=7),
+    turn_state=State.IN_DOUBT,
     waiting=(UUID(int=8),),
     length=3,
     messages=(
@@ -224,11 +230,11 @@ def test_a_conversation_shows_its_messages_in_order_and_whose_turn_it_is() -> No
     assert seen.startswith("Conversation ticket-42  3 messages\n")
     assert re.search(r"2 +2025-03-01 23:30:00 +user +my password", seen)
     assert re.search(r"3 +2025-03-01 23:30:00 +assistant +12 +tool calls", seen)
-    assert f"turn of job {UUID(int=7)}\nwaiting job {UUID(int=8)}" in re.sub(" +\n", "\n", seen)
+    assert f"turn of job {UUID(int=7)}, in_doubt\nwaiting job {UUID(int=8)}" in re.sub(" +\n", "\n", seen)
 
 
 def test_a_conversation_is_shown_without_secrets_and_touches_no_terminal() -> None:
-    for seen in (drawn(render.conversation(TALK)), render.as_json(render.conversation_facts(TALK))):
+    for seen in (drawn(render.conversation(TALK)), json_of(render.conversation_facts(TALK))):
         assert "hunter2secret" not in seen
         assert CANARY not in seen
         assert "\x1b" not in seen
@@ -236,7 +242,24 @@ def test_a_conversation_is_shown_without_secrets_and_touches_no_terminal() -> No
 
 
 def test_a_conversation_as_json_is_whole() -> None:
-    facts = json.loads(render.as_json(render.conversation_facts(TALK)))
+    facts = json.loads(json_of(render.conversation_facts(TALK)))
     assert (facts["turn_of"], facts["waiting"], facts["length"]) == (str(UUID(int=7)), [str(UUID(int=8))], 3)
+    assert facts["turn_state"] == "in_doubt"
     assert [message["seq"] for message in facts["messages"]] == [2, 3]
     assert facts["messages"][1]["tool_calls"] == [{"token": "[redacted]"}]
+
+
+def test_a_fallback_is_shown_as_what_it_is_and_not_as_a_result() -> None:
+    degraded = replace(
+        RECORD, state=State.DEGRADED, result=None, fallback={"message_id": "none"}, degraded_by="out of retries"
+    )
+    chain = drawn(render.chain("ticket-42", [degraded]))
+    assert re.search(r"degraded +out of retries: the fallback stands in for a result", chain)
+    assert re.search(r"fallback +\{\"message_id\": \"none\"\}", chain)
+    assert not re.search(r"│ result ", chain)
+
+
+def test_secrets_of_a_fallback_are_redacted() -> None:
+    degraded = replace(RECORD, state=State.DEGRADED, fallback={"password": CANARY}, degraded_by="out of retries")
+    assert CANARY not in everything(degraded)
+    assert CANARY not in json.dumps(render.job_facts(degraded), default=str)

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks._retry_after import LONGEST_SECONDS, retry_after, should_retry
+from tests.unit.markdown import table
 
 NOW = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
 DAY = 86_400.0
@@ -53,6 +54,66 @@ def test_retry_after_is_read(text: str, expected: float | None) -> None:
     assert seconds(retry_after=text) == expected
 
 
+HEADERS = table("errors.md", "header", "value")
+
+
+@pytest.mark.parametrize("row", HEADERS, ids=lambda row: f"{row['header']}: {row['value']}")
+def test_a_wait_is_read_as_the_page_has_it(row: dict[str, str]) -> None:
+    wait = retry_after({row["header"].lower(): row["value"]}, now=NOW)
+    assert ("-" if wait is None else f"{round(wait, 6):g} s") == row["wait"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        pytest.param({"x_ratelimit_reset": "30", "x_ratelimit_remaining": "3"}, None, id="there is some left"),
+        pytest.param(
+            {
+                "x_ratelimit_reset_requests": "1s",
+                "x_ratelimit_remaining_requests": "0",
+                "x_ratelimit_reset_tokens": "6m0s",
+                "x_ratelimit_remaining_tokens": "12000",
+            },
+            1.0,
+            id="only what is used up is waited for",
+        ),
+        pytest.param(
+            {
+                "x_ratelimit_reset_requests": "1s",
+                "x_ratelimit_remaining_requests": "0",
+                "x_ratelimit_reset_tokens": "6m0s",
+                "x_ratelimit_remaining_tokens": "0",
+            },
+            360.0,
+            id="all that is used up is waited for",
+        ),
+        pytest.param(
+            {"x_ratelimit_reset_requests": "1s", "x_ratelimit_reset_tokens": "6m0s"}, 1.0, id="nobody says which"
+        ),
+        pytest.param(
+            {
+                "anthropic_ratelimit_tokens_reset": "2015-10-21T07:29:00Z",
+                "anthropic_ratelimit_tokens_remaining": "0",
+                "anthropic_ratelimit_requests_reset": "2015-10-21T07:28:01Z",
+                "anthropic_ratelimit_requests_remaining": "9",
+            },
+            60.0,
+            id="Anthropic's",
+        ),
+        pytest.param({"ratelimit": '"minute";r=0;t=30, "day";r=12;t=3600'}, 30.0, id="several policies in one"),
+        pytest.param({"ratelimit": '"minute";r=7;t=30, "day";r=0;t=3600'}, 3600.0, id="the other of them"),
+        pytest.param({"retry_after": "2", "x_ratelimit_reset": "30"}, 2.0, id="Retry-After goes first"),
+        pytest.param({"retry_after": "soon", "x_ratelimit_reset": "30"}, 30.0, id="unless it cannot be read"),
+        pytest.param({"x_ratelimit_reset": "-3"}, 0.0, id="negative"),
+        pytest.param({"x_ratelimit_reset": "1m30"}, None, id="a duration without its last unit"),
+        pytest.param({"x_ratelimit_reset": "9" * 400}, DAY, id="huge"),
+        pytest.param({"x_ratelimit_reset": "1h2m3.5s"}, 3723.5, id="hours"),
+    ],
+)
+def test_the_limits_that_an_answer_tells_of_are_read(headers: dict[str, str], expected: float | None) -> None:
+    assert seconds(**headers) == expected
+
+
 def test_no_header_says_nothing() -> None:
     assert retry_after({}, now=NOW) is None
 
@@ -74,7 +135,7 @@ def test_seconds_are_taken_where_milliseconds_cannot_be_read(text: str) -> None:
 @settings(max_examples=200)
 @example("Wed, 21 Oct 2015 07:28:00 +999999999999999999")
 def test_whatever_stands_there_the_answer_is_a_wait_within_a_day_or_none(text: str) -> None:
-    wait = seconds(retry_after_ms=text, retry_after=text)
+    wait = seconds(retry_after_ms=text, retry_after=text, ratelimit=text, x_ratelimit_reset=text)
     assert wait is None or 0 <= wait <= LONGEST_SECONDS
 
 

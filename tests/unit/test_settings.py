@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from producer.broker import celery_url, transport_options
 from producer.errors import SettingsError
 from producer.settings import Settings
 from tests.unit.json_values import CANARY
@@ -120,7 +122,7 @@ def test_every_name_of_postgres_will_do(url: str) -> None:
     assert Settings.from_env(ENVIRON | {"SUREFOOT_DATABASE_URL": url}).database_url == url
 
 
-@pytest.mark.parametrize("url", ["redis://c", "rediss://c", "sentinel://c;sentinel://d", "amqp://q", "amqps://q"])
+@pytest.mark.parametrize("url", ["redis://c", "rediss://c", "sentinel://c,d:1/0?master=m", "amqp://q", "amqps://q"])
 def test_every_broker_will_do(url: str) -> None:
     assert Settings.from_env(ENVIRON | {"SUREFOOT_REDIS_URL": url}).redis_url == url
 
@@ -165,3 +167,32 @@ def test_a_worker_need_not_wait_when_it_stops() -> None:
 def test_a_short_lease_is_a_warning() -> None:
     (warning,) = replace(WORKER, lease_seconds=2.0, renew_seconds=0.5).warnings()
     assert warning.startswith("SUREFOOT_LEASE_SECONDS=2 is short")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sentinel:///0?master=m", "names no Sentinel"),
+        ("sentinel://one:26379/0", "does not say which master"),
+        ("sentinel://one:x/0?master=m", "port is no number"),
+        ("sentinel://one/name?master=m", "database that is no number"),
+    ],
+)
+def test_a_url_of_sentinels_that_lacks_something_is_refused_without_being_shown(url: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        Settings.from_env(ENVIRON | {"SUREFOOT_REDIS_URL": url})
+
+
+def test_a_url_of_sentinels_becomes_one_of_celery_s_for_each_of_them() -> None:
+    url = "sentinel://:p%40ss@one:1,two/3?master=m&sentinel_password=s"
+    assert celery_url(url) == "sentinel://:p%40ss@one:1/3;sentinel://:p%40ss@two:26379/3"
+    assert transport_options(url, 1.0)["master_name"] == "m"
+    assert transport_options(url, 1.0)["sentinel_kwargs"]["password"] == "s"
+
+
+def test_a_setting_may_come_from_a_file_which_wins(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgresql://of-the-file/x\n")
+    told = ENVIRON | {"SUREFOOT_DATABASE_URL_FILE": str(tmp_path / "url")}
+    assert Settings.from_env(told).database_url == "postgresql://of-the-file/x"
+    with pytest.raises(SettingsError, match=r"SUREFOOT_DATABASE_URL_FILE=.* cannot be read"):
+        Settings.from_env(ENVIRON | {"SUREFOOT_DATABASE_URL_FILE": str(tmp_path / "none")})

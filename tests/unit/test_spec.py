@@ -49,6 +49,10 @@ def plain(a: int) -> int:
         pytest.param({"policy": Policy(timeout=0)}, "timeout=0 must be more than 0", id="no time"),
         pytest.param({"policy": Policy(timeout=float("inf"))}, "timeout=inf must be", id="all time"),
         pytest.param({"policy": Policy(max_retries=-1)}, "max_retries=-1 must be 0 or more", id="-1 retries"),
+        pytest.param({"policy": Policy(max_repairs=-1)}, "max_repairs=-1 must be 0 or more", id="-1 repairs"),
+        pytest.param(
+            {"policy": Policy(max_repairs=1), "effect": "unsafe"}, "only what is pure is asked again", id="an effect",
+        ),
         pytest.param({"policy": Policy(retry_backoff=-0.5)}, "retry_backoff=-0.5 must be 0 or more", id="back in time"),
         pytest.param({"policy": Policy(retry_backoff_max=float("nan"))}, "retry_backoff_max=nan", id="NaN"),
         pytest.param(
@@ -188,8 +192,10 @@ def test_a_policy_is_published_as_plain_json() -> None:
         "autoretry_for": ["OSError", "ValueError"],
         "dont_autoretry_for": [],
         "max_retries": None,
+        "max_repairs": 0,
         "retry_backoff": 1.0,
         "retry_backoff_max": 600.0,
         "retry_jitter": True,
         "timeout": 60.0,
+        "on_exhausted": "dead",
     }

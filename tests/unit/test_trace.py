@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+
 import pytest
 
 from producer.trace import child_of, current_traceparent, is_traceparent, new_traceparent, trace_id_of
@@ -46,6 +50,31 @@ def test_a_new_traceparent_begins_a_trace_where_there_is_none() -> None:
     first, second = new_traceparent(), new_traceparent()
     assert is_traceparent(first)
     assert trace_id_of(first) != trace_id_of(second)
+
+
+def test_ids_do_not_repeat_themselves_for_whoever_seeds_the_shared_generator() -> None:
+    random.seed(7)
+    first = new_traceparent()
+    random.seed(7)
+    assert trace_id_of(new_traceparent()) != trace_id_of(first)
+
+
+FORKS = """
+import os
+from producer.trace import new_traceparent
+new_traceparent()
+if os.fork() == 0:
+    print(new_traceparent(), flush=True)
+    os._exit(0)
+os.wait()
+print(new_traceparent())
+"""
+
+
+def test_a_forked_child_makes_ids_of_its_own() -> None:
+    told = subprocess.run([sys.executable, "-c", FORKS], check=True, capture_output=True, text=True, timeout=60).stdout
+    of_child, of_parent = told.split()
+    assert trace_id_of(of_child) != trace_id_of(of_parent)
 
 
 def test_a_new_traceparent_continues_the_current_one() -> None:

@@ -25,7 +25,12 @@ ERROR = {"type": "Oops", "message": "no answer", "traceback": ""}
 DOUBT_SHOWS = frozenset({State.WAITING, State.IN_DOUBT, State.SUCCEEDED, State.DEGRADED})
 # Why it waits, the event's kind, and how many attempts are given back, by the state that it comes from.
 WAITS = {
-    State.RUNNING: [("retry", "attempt_failed", 0), ("rate", "held", 1), ("worker", "returned", 1)],
+    State.RUNNING: [
+        ("retry", "attempt_failed", 0),
+        ("rate", "held", 1),
+        ("worker", "returned", 1),
+        ("repair", "repair", 1),
+    ],
     State.CLAIMED: [("rate", "held", 0), ("concurrency", "held", 0), ("worker", "returned", 0)],
 }
 ids = (UUID(int=number) for number in itertools.count(1 << 64))
@@ -100,7 +105,7 @@ endings = st.builds(
     honest=st.sampled_from([True, True, True, True, False]),
     knows=st.booleans(),
     becomes=st.integers(0, 9),
-    waits=st.integers(0, 2),
+    waits=st.integers(0, 3),
     delay=st.sampled_from([0.0, 5.0, 40.0]),
     rings=st.booleans(),
 )
@@ -137,7 +142,9 @@ class Ticket:
         doubtful = self.claimed.maybe_happened or (was is State.RUNNING and self.risky and not ending.knows)
         legal = sorted((MOVES[was] & DOUBT_SHOWS if doubtful else MOVES[was]) - LEASED)
         becomes = State(legal[ending.becomes % len(legal)])
-        waits, kind, unspent = WAITS[was][ending.waits] if becomes is State.WAITING else (None, str(becomes), 0)
+        waits, kind, unspent = (
+            WAITS[was][ending.waits % len(WAITS[was])] if becomes is State.WAITING else (None, str(becomes), 0)
+        )
         succeeded = becomes is State.SUCCEEDED
         return Settlement(
             job_id=self.claimed.job_id,
@@ -152,7 +159,9 @@ class Ticket:
             rings=ending.rings,
             unspent=unspent,
             maybe_happened=(doubtful and not succeeded) or becomes is State.IN_DOUBT,
-            result=3 if succeeded else None,
+            result=3 if succeeded else 4 if becomes is State.DEGRADED else None,
+            data={"why": "out of retries"},
+            repair={"error": "no", "answer": "7"} if waits == "repair" else None,
             error=None if succeeded else ERROR,
             tokens_in=2 if was is State.RUNNING else None,
         )

@@ -12,7 +12,7 @@ from tests.integration.ledger_model.rows import Event, Row
 
 # No worker and no clock may leave a job so whose effect may have happened.
 SAYS_NOTHING_HAPPENED = frozenset({State.CANCELLED, State.EXPIRED, State.FAILED, State.REJECTED})
-WAITS = {"attempt_failed", "held", "returned"}
+WAITS = {"attempt_failed", "held", "returned", "repair"}
 LEAVES_IT_THERE = {"replayed", "cancel_requested", "late_result"}
 OPEN = frozenset(State) - CLOSED
 
@@ -88,6 +88,8 @@ def fold(events: Sequence[Event]) -> Standing:
             case "resolved":
                 state, fence = State(event.to or ""), event.fence or 0
                 crashes = 0 if state is State.WAITING else crashes
+            case "superseded":
+                state = State.SUCCEEDED
             case kind if kind in WAITS:
                 state = State.WAITING
                 attempt = attempt if kind == "attempt_failed" else min(attempt, (event.attempt or 0) - 1)

@@ -62,7 +62,7 @@ MUTANTS = (
         "deadline_at IS NULL OR deadline_at > clock_timestamp()",
         "true",
     ),
-    Mutant("a claim keeps the fence of the last one", statements, "CLAIM", "fence = fence + 1, "),
+    Mutant("a claim keeps the fence of the last one", statements, "CLAIM", ", fence = fence + 1"),
     Mutant("a job of another version is claimed", statements, "CLAIM", " AND j.action_version = a.version"),
     Mutant(
         "an intent is granted to whoever has the fence",

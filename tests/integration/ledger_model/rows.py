@@ -58,6 +58,8 @@ class Row:
     quiet_at: datetime | None = None
     looks_left: int | None = None
     absent_at: datetime | None = None
+    degraded_by: str | None = None
+    repairs: int = 0
     result: Any = None
     error: str | None = None
     tokens_in: int | None = None

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.engine import Connection
 
+from producer.acting import Actor
 from producer.envelope import Envelope
 from producer.ledger import accept, cancel, resolve
 from tests.integration.ledger_model.rows import Claimed
@@ -16,6 +17,7 @@ from tests.integration.ledger_model.worker import CRASH_CAP, LEASE_SECONDS, Mode
 from worker import relay, rescue, statements
 from worker.attempt import Attempt, Intent, Lease, Settlement
 
+ACTOR = Actor("eve", "test")
 BATCH = 100
 LOOK_AGAIN_SECONDS = 5.0
 
@@ -59,7 +61,7 @@ def cancelling(tenant: str, job_id: UUID) -> Step:
         "cancel",
         "producer",
         lambda model: model.cancel(job_id),
-        lambda connection: cancel.cancel(connection, tenant, job_id, reason=None),
+        lambda connection: cancel.cancel(connection, tenant, job_id, reason=None, actor=ACTOR),
     )
 
 
@@ -70,7 +72,7 @@ def resolving(tenant: str, job_id: UUID, verdict: Literal["happened", "retry", "
         "producer",
         lambda model: model.resolve(job_id, verdict, None if result is None else 7),
         lambda connection: resolve.resolve(
-            connection, tenant, job_id, verdict, result=result, reason="looked it up", who="ada"
+            connection, tenant, job_id, verdict, result=result, reason="looked it up", actor=ACTOR
         ),
     )
 

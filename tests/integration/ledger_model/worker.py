@@ -156,7 +156,10 @@ class Model(Asked):
             at_once = row.cancel_requested_at is not None
             row.due_at = self.later(0 if at_once else s.delay)
             row.ring_at = self.later(0 if at_once else s.delay + (RING_PATIENCE_SECONDS if s.rings else 0))
-        row.result = s.result if s.becomes is State.SUCCEEDED else None
+        row.result = s.result if s.becomes in {State.SUCCEEDED, State.DEGRADED} else None
+        row.repairs += s.repair is not None
+        if s.becomes is State.DEGRADED:
+            row.degraded_by = s.why
         row.error = None if s.error is None else s.error["type"]
         if s.tokens_in is not None:
             row.tokens_in = (row.tokens_in or 0) + s.tokens_in

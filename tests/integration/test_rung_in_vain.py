@@ -1,0 +1,123 @@
+"""Jobs that were rung and that nobody has claimed: their rings got lost, or workers of another version took them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from producer import Producer, Settings
+from producer.job import Job
+from producer.ring import Bell, Ring
+from tests.rung import job_ids, rung
+from worker.relay import Relay
+
+LONG_AGO = text("""
+UPDATE jobs SET due_at = clock_timestamp() - make_interval(secs => 30),
+  ring_at = clock_timestamp() - make_interval(secs => 20) WHERE id = :id
+""")
+NEXT_LOOK = text("SELECT extract(epoch FROM ring_at - clock_timestamp()) FROM jobs WHERE id = :id")
+
+
+@pytest.fixture
+def bell(settings: Settings) -> Iterator[Bell]:
+    made = Bell(settings.redis_url, timeout_seconds=5.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def in_vain(engine: Engine, settings: Settings, lone_producer: Producer) -> Job:
+    """A job that was rung half a minute ago, by a ring that nobody has answered."""
+    job = lone_producer.enqueue("test.add", {"a": 1, "b": 2})
+    lone_producer.flush()
+    _forget(settings)
+    with engine.connect() as connection:
+        connection.execute(LONG_AGO, {"id": job.id})
+    return job
+
+
+def _forget(settings: Settings) -> None:
+    import redis  # noqa: PLC0415
+
+    with redis.Redis.from_url(settings.redis_url) as client:
+        client.flushdb()
+
+
+def look(engine: Engine, bell: Bell, *, knows: bool, here: list[Ring] | None = None) -> None:
+    """Have a relay look once: of a worker that knows the job's version, and performs it itself if there is a list."""
+    relay = Relay(
+        engine,
+        bell,
+        worker="w1",
+        every_seconds=1.0,
+        rescue=lambda _: 0,
+        tick=lambda _: 60.0,
+        sweep=lambda _: 0,
+        announce=lambda _: None,
+        knows=lambda _action, _version: knows,
+    )
+    if here is not None:
+        relay.serve_here(here.extend)
+    with engine.connect() as connection:
+        relay._look(connection)  # noqa: SLF001  one round of what its thread does
+
+
+def next_look(engine: Engine, job: Job) -> float:
+    with engine.connect() as connection:
+        return float(connection.execute(NEXT_LOOK, {"id": job.id}).scalar_one())
+
+
+def rung_for(settings: Settings) -> Sequence[Any]:
+    return job_ids(rung(settings.redis_url))
+
+
+def test_a_worker_that_knows_a_job_which_was_rung_in_vain_performs_it_itself(
+    engine: Engine, settings: Settings, bell: Bell, in_vain: Job
+) -> None:
+    here: list[Ring] = []
+    look(engine, bell, knows=True, here=here)
+    assert ([ring.job_id for ring in here], rung_for(settings)) == ([in_vain.id], [])
+
+
+def test_a_worker_that_performs_in_child_processes_rings_for_it_anew(
+    engine: Engine, settings: Settings, bell: Bell, in_vain: Job
+) -> None:
+    look(engine, bell, knows=True)
+    assert rung_for(settings) == [in_vain.id]
+
+
+def test_a_worker_that_does_not_know_its_version_leaves_it_to_others_who_look_soon(
+    engine: Engine, settings: Settings, bell: Bell, in_vain: Job
+) -> None:
+    here: list[Ring] = []
+    look(engine, bell, knows=False, here=here)
+    assert (here, rung_for(settings)) == ([], [])
+    assert 0 < next_look(engine, in_vain) < 5  # not half a minute, as where it was rung
+
+
+def test_a_job_that_nobody_has_rung_yet_is_rung_by_whoever_sees_it(
+    engine: Engine, settings: Settings, bell: Bell, lone_producer: Producer
+) -> None:
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as own, own.begin():
+        job = lone_producer.enqueue("test.add", {"a": 1, "b": 2}, connection=own)
+    look(engine, bell, knows=False, here=[])
+    assert rung_for(settings) == [job.id]
+
+
+def test_many_that_were_rung_in_vain_are_rung_anew_but_for_a_few(
+    engine: Engine, settings: Settings, bell: Bell, lone_producer: Producer
+) -> None:
+    """A Redis that was emptied has lost them all, and other workers have places for them, too."""
+    jobs = lone_producer.enqueue_many([{"action": "test.add", "params": {"a": n, "b": 0}} for n in range(100)])
+    lone_producer.flush()
+    _forget(settings)
+    with engine.connect() as connection:
+        for job in jobs:
+            connection.execute(LONG_AGO, {"id": job.id})
+    here: list[Ring] = []
+    look(engine, bell, knows=True, here=here)
+    assert 0 < len(here) <= 20
+    assert {ring.job_id for ring in here} | set(rung_for(settings)) == {job.id for job in jobs}
