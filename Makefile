@@ -5,19 +5,28 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test bench crashes check lint types imports setup lock clean
+.PHONY: demo test containers bench crashes chaos mutants check lint types imports setup audit sbom lock clean
 
 demo: setup            ## the support desk: real servers, a real worker, injected faults
 	@$(BIN)/surefoot-worker demo $(ARGS)
 
 test: setup            ## the whole suite, on real servers; it waits more than it works, so three files go on at once
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --ignore tests/containers $(ARGS)
+
+containers: setup      ## the image and the compose files on a Docker engine; skipped, and said, where there is none
+	@$(BIN)/python -m pytest tests/containers $(ARGS)
 
 bench: setup           ## every figure in docs/benchmarks.md, beside bare Celery in the same run
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 crashes: setup         ## a death at every point of a job's way, for every effect class, judged by the checker
 	@$(BIN)/python -m tests.chaos.crashes $(ARGS)
+
+chaos: setup           ## a seeded storm of faults at real processes under load, judged by the checker
+	@$(BIN)/python -m tests.chaos.storm $(ARGS)
+
+mutants: setup         ## deliberate defects, each played where it shows: the checker has to find every one
+	@$(BIN)/python -m tests.chaos.mutants $(ARGS)
 
 check: lint types imports
 
@@ -29,6 +38,13 @@ types: setup
 
 imports: setup         ## imports run one way: worker → tasks → producer
 	@$(BIN)/lint-imports
+
+audit: setup           ## what is known against our dependencies; exits with 3 where nobody can be asked
+	@$(BIN)/python -m tests.audit
+
+sbom: setup            ## sbom.json: what we depend on, as CycloneDX, from the lock file alone
+	@$(BIN)/cyclonedx-py requirements requirements.lock --output-file sbom.json --validate \
+	  && echo "sbom.json: $$($(BIN)/python -c 'import json; print(len(json.load(open("sbom.json"))["components"]))') components"
 
 setup: $(STAMP)
 
