@@ -11,6 +11,7 @@ SurefootError
 │   ├── KeyInFlight          its key is being accepted by a transaction that does not end
 │   └── ScheduleExists       a schedule of that name is there already, and says something else
 ├── LedgerUnavailable        Postgres cannot be reached; whether an accept landed is answered by asking again
+│   ├── SchemaBehind         … or holds an older schema than this version's, or none: it has to be migrated
 │   └── ApiUnavailable       … or the HTTP API before it
 ├── AccessRefused            a key is not valid, or may not do that
 ├── JobNotFound              no job with that id or key for this tenant
@@ -73,6 +74,7 @@ __all__ = [
     "RequestRefused",
     "ScheduleExists",
     "ScheduleNotFound",
+    "SchemaBehind",
     "SettingsError",
     "SurefootError",
     "TokenRefused",
@@ -216,6 +218,10 @@ class ScheduleExists(RequestRefused):
 
 class LedgerUnavailable(SurefootError):
     """Postgres cannot be reached. Asking again with the same key is safe."""
+
+
+class SchemaBehind(LedgerUnavailable):
+    """The ledger's schema is older than this version's, or not there. Once it is migrated, asking again is safe."""
 
 
 class ApiUnavailable(LedgerUnavailable):

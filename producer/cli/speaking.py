@@ -13,8 +13,6 @@ from sqlalchemy.exc import DBAPIError
 from producer.errors import JobUnfinished, SurefootError
 
 REFUSED = 2  # exit status where a request or a setting was refused; 1 is a job that did not succeed
-# A table, or a column, that is not there.
-ANOTHER_SCHEMA = frozenset({"42P01", "42703"})
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, a line each.")
 
@@ -32,8 +30,6 @@ def speaking_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except SurefootError as error:
             refuse(str(error))
         except DBAPIError as error:
-            if getattr(error.orig, "pgcode", None) in ANOTHER_SCHEMA:
-                refuse("the ledger's schema is not this version's: run surefoot migrate")
             refuse(f"Postgres: {error.orig}".strip())
 
     return run

@@ -11,10 +11,18 @@ from typing import Literal, TypeVar
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from producer.errors import LedgerUnavailable
+from producer.errors import LedgerUnavailable, SchemaBehind
 
 CONNECT_SECONDS = 5
 STATEMENT_MILLISECONDS = 30_000
@@ -24,6 +32,7 @@ TRIES = 3
 # Workers listen here for jobs that became due and that nobody rings.
 WAKE_CHANNEL = "surefoot_due"
 READ_ONLY = "25006"  # a standby, or a primary that is one by now
+NOT_THERE = ("42P01", "42703")  # a table, or a column: our statements ask for none but those of this version's schema
 COLLISIONS = ("40P01", "40001")  # deadlock, serialisation failure: the transaction is gone, and another may pass
 
 T = TypeVar("T")
@@ -128,6 +137,7 @@ def retrying(work: Callable[[], T]) -> T:
 
     Raises:
         LedgerUnavailable: After three tries.
+        SchemaBehind: At once, where a table or a column is not there.
     """
     for tried in range(1, TRIES + 1):
         try:
@@ -138,6 +148,13 @@ def retrying(work: Callable[[], T]) -> T:
             if getattr(error.orig, "pgcode", None) != READ_ONLY:
                 raise
             raise LedgerUnavailable(f"Postgres takes no writes: {error.orig}".strip()) from error
+        except ProgrammingError as error:
+            if getattr(error.orig, "pgcode", None) not in NOT_THERE:
+                raise
+            missing = str(error.orig).partition("\n")[0]
+            raise SchemaBehind(
+                f"the ledger's schema is not this version's: run surefoot migrate ({missing})"
+            ) from error
         except DBAPIError as error:
             gone = is_disconnect(error)
             if not gone and not isinstance(error, (OperationalError, InterfaceError)):

@@ -64,12 +64,16 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(slots=True)
 class Upgrade:
-    """A ledger, an old and a new Surefoot, and all that was ever asked of them."""
+    """A ledger, an old and a new Surefoot, and all that was ever asked of them.
+
+    What was asked is looked at with the new one, so not before the schema is: it may ask for more than the old has.
+    """
 
     settings: Settings
     folder: Path
     before: Path
-    jobs: dict[str, Job] = field(default_factory=dict)
+    producer: Producer
+    ids: dict[str, str] = field(default_factory=dict)
     workers: list[WorkerProcess] = field(default_factory=list)
 
     @property
@@ -102,18 +106,21 @@ class Upgrade:
             check=False,
         )
 
-    def ask(self, key: str, action: str, *, old: bool, producer: Producer, **params: Any) -> Job:
+    def ask(self, key: str, action: str, *, old: bool = True, **params: Any) -> None:
         """Ask for an action as a service does that has that Surefoot."""
         asked = {"log": str(self.log), **params}
         wanted = {"action": action, "params": asked, "idempotency_key": key.replace(" ", "-")}
         done = self.run(ASK, stdin=json.dumps([wanted]), old=old)
         assert done.returncode == 0, done.stderr
-        self.jobs[key] = producer.job(done.stdout.strip())
-        return self.jobs[key]
+        self.ids[key] = done.stdout.strip()
+
+    def job(self, key: str) -> Job:
+        """Look at what was asked under that key."""
+        return self.producer.job(self.ids[key])
 
     def effects(self) -> Mapping[str, list[dict[str, Any]]]:
         """What was done, by the key that it was asked under."""
-        keys = {str(job.id): key for key, job in self.jobs.items()}
+        keys = {job_id: key for key, job_id in self.ids.items()}
         found: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for line in self.log.read_text().splitlines() if self.log.exists() else []:
             told = json.loads(line)
@@ -121,25 +128,19 @@ class Upgrade:
         return found
 
     def ends_well(self, *keys: str) -> None:
-        assert {key: self.jobs[key].wait(SECONDS).state for key in keys} == dict.fromkeys(keys, State.SUCCEEDED)
+        assert {key: self.job(key).wait(SECONDS).state for key in keys} == dict.fromkeys(keys, State.SUCCEEDED)
 
 
 @pytest.fixture
 def upgrade(before: Path, settings: Settings, empty_url: str, tmp_path: Path) -> Iterator[Upgrade]:
-    made = Upgrade(dataclasses.replace(settings, database_url=empty_url), tmp_path, before)
+    its = dataclasses.replace(settings, database_url=empty_url)
+    made = Upgrade(its, tmp_path, before, Producer(its))
     done = made.run("from producer.cli import main; main()", "migrate", old=True)
     assert done.returncode == 0, done.stderr
     yield made
     for worker in made.workers:
         worker.stop()
-
-
-@pytest.fixture
-def producer_of_it(upgrade: Upgrade) -> Iterator[Producer]:
-    """Looks, and asks for nothing."""
-    made = Producer(upgrade.settings)
-    yield made
-    made.close()
+    made.producer.close()
 
 
 def revision(settings: Settings) -> str | None:
@@ -151,11 +152,9 @@ def revision(settings: Settings) -> str | None:
 
 
 def test_a_rolling_upgrade_and_the_way_back_lose_nothing_and_have_nothing_done_by_the_wrong_version(
-    upgrade: Upgrade, producer_of_it: Producer
+    upgrade: Upgrade,
 ) -> None:
-    def ask(key: str, action: str, *, old: bool = True, **params: Any) -> None:
-        upgrade.ask(key, action, old=old, producer=producer_of_it, **params)
-
+    ask = upgrade.ask
     gate, last_gate = (str(upgrade.folder / name) for name in ("gate", "last-gate"))
     # An older schema: the new worker ends, and says what it wants. Whoever supervises it starts it anew.
     old_revision = revision(upgrade.settings)
@@ -198,19 +197,19 @@ def test_a_rolling_upgrade_and_the_way_back_lose_nothing_and_have_nothing_done_b
     ask("nobody's now", "rolled.removed")
     ask("goes past it", "rolled.same")
     upgrade.ends_well("goes past it")
-    assert upgrade.jobs["nobody's now"].refresh().state is State.QUEUED
+    assert upgrade.job("nobody's now").state is State.QUEUED
     assert upgrade.workers[-1].stop() == 0
     ask("for when it is back", "rolled.changed", amount=7)
     upgrade.start(old=True)
     upgrade.ends_well("nobody's now")
-    assert upgrade.jobs["for when it is back"].refresh().state is State.QUEUED
+    assert upgrade.job("for when it is back").state is State.QUEUED
     assert revision(upgrade.settings) == REVISION
 
     # And forth again.
     assert upgrade.workers[-1].stop() == 0
     upgrade.start(old=False)
     upgrade.ends_well("for when it is back")
-    check(upgrade, producer_of_it)
+    check(upgrade)
 
 
 def refuses_to_start(upgrade: Upgrade) -> dict[str, str]:
@@ -230,10 +229,10 @@ def refuses_to_start(upgrade: Upgrade) -> dict[str, str]:
     return {name: told[name] for name in ("revision", "needed")}
 
 
-def check(upgrade: Upgrade, producer: Producer) -> None:
+def check(upgrade: Upgrade) -> None:
     """Everything that was asked is done once, by a Surefoot and a build that means that by it."""
     effects = upgrade.effects()
-    assert {key: len(lines) for key, lines in effects.items()} == dict.fromkeys(upgrade.jobs, 1)
+    assert {key: len(lines) for key, lines in effects.items()} == dict.fromkeys(upgrade.ids, 1)
     meant = {key: lines[0]["meant"] for key, lines in effects.items()}
     assert meant["as it was meant"] == "5 cents"
     assert (meant["as it is meant"], meant["for when it is back"]) == ("5 euros", "7 euros")
@@ -243,11 +242,11 @@ def check(upgrade: Upgrade, producer: Producer) -> None:
     assert by_old >= {"while it could", "nobody's now"}
     # What either may do, the old one may have taken up in the moment in which it was told to end.
     assert not by_old & {"as it is meant", "only since", "for when it is back", "goes past it"}
-    for key, job in upgrade.jobs.items():
-        kinds = [event.kind for event in job.refresh().events]
+    for key in upgrade.ids:
+        kinds = [event.kind for event in upgrade.job(key).events]
         assert (kinds.count("intended"), kinds.count("succeeded")) == (1, 1), key
     # What both wrote is one record, and holds.
-    assert producer.verify().is_sound
+    assert upgrade.producer.verify().is_sound
 
 
 FROM_THE_FUTURE = """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from contextlib import closing
 
 import psycopg2
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from producer import LedgerUnavailable, Producer, Settings
+from producer import LedgerUnavailable, Producer, SchemaBehind, Settings
 from producer.ledger.engine import retrying
 
 ADD = {"a": 1, "b": 2}
@@ -40,6 +42,23 @@ def test_a_ledger_that_takes_no_writes_is_said_to_be_unavailable(engine: Engine,
         lone_producer.enqueue("test.add", ADD, idempotency_key="after")
     with pytest.raises(LedgerUnavailable, match="Postgres takes no writes"):
         lone_producer.find("test.add", "before").cancel()  # type: ignore[union-attr]  # it is there
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_schema_of_older_code_is_said_to_need_migrating(lone_producer: Producer, engine: Engine, way: str) -> None:
+    lone_producer.enqueue("test.add", ADD, idempotency_key="before")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs RENAME COLUMN idempotency_key TO not_yet")
+        connection.exec_driver_sql("ALTER TABLE events RENAME COLUMN kind TO not_yet")
+    lone_producer.close()  # so that it connects anew
+    with pytest.raises(SchemaBehind, match=r"run surefoot migrate .column .* does not exist"):
+        WAYS[way](lone_producer)
+
+
+def test_a_ledger_that_was_never_migrated_is_said_to_need_it(settings: Settings, empty_url: str) -> None:
+    empty = Producer(dataclasses.replace(settings, database_url=empty_url))
+    with closing(empty), pytest.raises(SchemaBehind, match=r'run surefoot migrate .relation "[a-z_]+" does not exist'):
+        empty.enqueue("test.add", ADD)
 
 
 def test_a_pool_that_stays_exhausted_is_said_to_be_an_unavailable_ledger(engine: Engine) -> None:
