@@ -15,9 +15,7 @@ from collections import deque
 from datetime import UTC, datetime
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
-from producer.ledger.engine import is_disconnect
 from worker.alert_channels import Channel, addresses
 from worker.alert_looks import Look, Looker
 from worker.alert_memory import Memory
@@ -29,7 +27,6 @@ from worker.settings import WorkerSettings
 SHORTEST_TURN_SECONDS = 3.0
 # A stop waits for so long, all channels together, for what is already claimed; and then for Redis.
 FLUSH_SECONDS, LEAVE_SECONDS = 3.0, 1.0
-REFUSED_PAUSE_SECONDS = 60.0
 # Looks that wait for the thread, should it ever be late; beyond it there is no use in looking.
 HELD = 10
 
@@ -62,7 +59,7 @@ class Alerts:
         self._told: deque[Alert] = deque()
         self._mine: bool | None = False  # as Redis has it; None where only the ledger can say
         self._looks_here = False
-        self._anew, self._next_look = True, 0.0
+        self._anew = True
         self._stopping, self._stirred = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
@@ -84,25 +81,13 @@ class Alerts:
             self._thread.join(seconds)
 
     def look(self, connection: Connection) -> None:
-        """Look at the ledger, if it is time for that and this process's turn. Asks a few indexes and nobody else.
+        """Look at the ledger, if it is this process's turn. Asks a few indexes and nobody else.
 
         Args:
             connection: In autocommit, and the same each time as long as it lasts.
-
-        Raises:
-            DBAPIError: If the connection is gone. What else Postgres says is logged; it is asked again a minute later.
         """
-        if not self._channels or self._stopping.is_set() or time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + self._every
-        try:
+        if self._channels and not self._stopping.is_set():
             self._look(connection)
-        except DBAPIError as error:
-            if is_disconnect(error):
-                raise
-            # The jobs' way is over this connection, too: what goes wrong here must not keep it waiting again and again.
-            self._next_look = time.monotonic() + REFUSED_PAUSE_SECONDS
-            log.warning("alert.look_failed", error=str(error), pause_seconds=REFUSED_PAUSE_SECONDS)
 
     def ledger(self, *, away_since: datetime | None) -> None:
         """Say since when the ledger does not answer, or that it just did (None). For who watches."""

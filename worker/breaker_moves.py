@@ -20,7 +20,7 @@ from producer.ledger.breakers import land
 from worker.fleet import AWAY_SECONDS
 from worker.log import log
 
-BATCH = 500
+SWEEP_BATCH = 500
 # What Redis has, as it has it: what is no text is no reason to read nothing.
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 
@@ -67,7 +67,7 @@ class Moves:
         try:
             if self._client is None:
                 self._client = redis_client(self._url, protocol=2, **bounded_redis())
-            found = self._client.xread({MOVES: self._after}, count=BATCH)
+            found = self._client.xread({MOVES: self._after}, count=SWEEP_BATCH)
         except redis.RedisError:  # whoever asks for a breaker says so; here nothing is late that is not late anyway
             self._quiet_until = time.monotonic() + AWAY_SECONDS
             return []

@@ -6,20 +6,14 @@ stays. In every worker's relay, without a leader: what somebody else has locked 
 
 from __future__ import annotations
 
-import time
-
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
-from producer.ledger.engine import is_disconnect
 from worker.log import log
 
-EVERY_SECONDS = 60.0
-# While there is more of it, sooner; each batch holds the relay for a few milliseconds.
-BUSY_SECONDS = 1.0
-REFUSED_PAUSE_SECONDS = 300.0
-BATCH = 1_000
+PRUNE_SECONDS = 60.0
+# One holds the relay for a few milliseconds; while there is more, the next is due at its next look.
+PRUNE_BATCH = 1_000
 
 OVER = "statement_timestamp() - make_interval(days => :days)"
 # By the rows' own places, which hold while they are locked.
@@ -46,42 +40,7 @@ DELETE FROM budget_accounts WHERE ctid = ANY (ARRAY(
 """)
 
 
-class BudgetPruner:
-    """Prunes for the whole fleet; each worker a little."""
-
-    def __init__(self, *, days: int) -> None:
-        """Prune nothing yet.
-
-        Args:
-            days: How long what is over is kept.
-        """
-        self._days, self._next_at = days, 0.0
-
-    def look(self, connection: Connection) -> None:
-        """Prune a batch of each, at most once a minute, or once a second while there is more.
-
-        What Postgres refuses is logged and tried again later: the relay's other duties go on.
-
-        Args:
-            connection: In autocommit: each batch is one transaction.
-
-        Raises:
-            DBAPIError: If the connection is gone.
-        """
-        if time.monotonic() < self._next_at:
-            return
-        try:
-            pruned = prune_budgets(connection, days=self._days)
-        except DBAPIError as error:
-            if is_disconnect(error):
-                raise
-            self._next_at = time.monotonic() + REFUSED_PAUSE_SECONDS
-            log.warning("budgets.unpruned", error=str(error.orig), pause_seconds=REFUSED_PAUSE_SECONDS)
-            return
-        self._next_at = time.monotonic() + (BUSY_SECONDS if pruned >= BATCH else EVERY_SECONDS)
-
-
-def prune_budgets(connection: Connection, *, days: int, batch: int = BATCH) -> int:
+def prune_budgets(connection: Connection, *, days: int, batch: int = PRUNE_BATCH) -> int:
     """Prune at most so many of each kind that are over for so many days; return of which kind the most, and how many.
 
     Args:

@@ -13,7 +13,6 @@ from typing import Any
 
 from celery import Celery
 from sqlalchemy import Engine
-from sqlalchemy.engine import Connection
 
 from producer.announce import Announcer
 from producer.ledger.engine import open_engine
@@ -24,12 +23,13 @@ from tasks._rules import rules_for
 from worker.alerts import Alerts
 from worker.anchors import Anchors
 from worker.approval_sweep import sweep_approvals
-from worker.breaker_moves import Moves
+from worker.breaker_moves import SWEEP_BATCH, Moves
 from worker.breakers import Breakers
-from worker.budget_pruner import BudgetPruner
+from worker.budget_pruner import PRUNE_BATCH, PRUNE_SECONDS, prune_budgets
 from worker.budgets import Budgets
 from worker.canary import Canary
 from worker.conversations import Conversations
+from worker.duty import Duty
 from worker.fallback import Fallbacks
 from worker.fleet import AWAY_SECONDS, Fleet
 from worker.follow_ups import FollowUps
@@ -41,13 +41,13 @@ from worker.log import log
 from worker.loop import process_loop
 from worker.perform import Performer
 from worker.policies import Policies
-from worker.published import Published
+from worker.published import LOOK_SECONDS, Published
 from worker.relay import Relay
 from worker.rescue import rescue
 from worker.retry_budget import RetryBudget
 from worker.runner import Runner
 from worker.schedule import Ticker
-from worker.sealer import Sealer
+from worker.sealer import SEAL_SECONDS, Sealer
 from worker.settings import NOWHERE, WorkerSettings
 from worker.threads import Threads
 from worker.timer import RingTimer
@@ -126,15 +126,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
     anchors = Anchors(
         "" if settings.anchor_to == NOWHERE else settings.anchor_to, every_seconds=settings.anchor_seconds
     )
-    pruner = BudgetPruner(days=settings.budget_days)
     sealer = Sealer(SealKey.of(settings.signing_key), on_sealed=anchors.sealed)
-
-    def look(connection: Connection) -> None:
-        published.look(connection)
-        sealer.look(connection)
-        alerts.look(connection)
-        pruner.look(connection)
-
     relay = Relay(
         engine,
         bell,
@@ -143,9 +135,19 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         tick=Ticker(queue=settings.queue).tick,
         rescue=partial(rescue, worker=worker, crash_cap=settings.crash_cap, announce=announcer.announce),
         approvals=partial(sweep_approvals, worker=worker, announce=announcer.announce),
-        sweep=Moves(settings.redis_url).sweep,
         announce=announcer.announce,
-        look=look,
+        first=[Duty("breakers", Moves(settings.redis_url).sweep, batch=SWEEP_BATCH)],
+        last=[
+            Duty("policies", published.read, every_seconds=LOOK_SECONDS),
+            Duty("seals", sealer.seal, every_seconds=SEAL_SECONDS),
+            Duty("alerts", alerts.look, every_seconds=settings.alert_look_seconds),
+            Duty(
+                "budgets",
+                partial(prune_budgets, days=settings.budget_days),
+                every_seconds=PRUNE_SECONDS,
+                batch=PRUNE_BATCH,
+            ),
+        ],
         knows=lambda action, version: (
             action in actions and actions[action].version == version and published.lacking(action) is None
         ),

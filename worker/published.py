@@ -12,16 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
-from producer.ledger.engine import is_disconnect
 from producer.ledger.policies import DeclaredPolicy, PublishedPolicy, news, publish_declared
 from tasks import Rule
 from worker.log import log
 
 # Who has no claims to learn by, since it takes no jobs of the kind, looks so often.
 LOOK_SECONDS = 1.0
-REFUSED_PAUSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class Published:
         """
         self._actions, self._rules = tuple(actions), rules
         self._known = _Known(None, {})
-        self._read_at, self._look_at = float("-inf"), float("-inf")
+        self._read_at = float("-inf")
         self._told: set[tuple[str, int]] = set()
 
     @property
@@ -70,25 +67,13 @@ class Published:
         self._known = _Known(max(each.changed for each in policies), lacking)
         self._tell(lacking)
 
-    def look(self, connection: Connection) -> None:
-        """Read what is new, at most once a second. What Postgres refuses is logged and tried again later.
+    def read(self, connection: Connection) -> None:
+        """Read what is new.
 
         Args:
             connection: In autocommit.
-
-        Raises:
-            DBAPIError: If the connection is gone.
         """
-        if time.monotonic() < self._look_at:
-            return
-        self._look_at = time.monotonic() + LOOK_SECONDS
-        try:
-            self.learn(news(connection, self.changed))
-        except DBAPIError as error:
-            if is_disconnect(error):
-                raise
-            self._look_at = time.monotonic() + REFUSED_PAUSE_SECONDS
-            log.warning("policies.unread", error=str(error.orig), pause_seconds=REFUSED_PAUSE_SECONDS)
+        self.learn(news(connection, self.changed))
 
     def here(self, policy: PublishedPolicy) -> str:
         """Say what this process has of a policy that it lacks."""

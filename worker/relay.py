@@ -3,7 +3,7 @@
 An accepted job is safe once it is in the ledger; this is what makes it happen all the same when the producer died
 before ringing, when Redis lost the ring, or when the worker that would have rung a retry is gone. It also expires
 jobs whose deadline has passed, and those for which people were asked in vain (worker/approval_sweep.py), makes the jobs
-of schedules that are due (worker/schedule.py), and writes down what breakers went through (worker/breaker_moves.py).
+of schedules that are due (worker/schedule.py), and does beside that what its worker has for it to do (worker/duty.py).
 
 A ring that nobody answered may have been taken by a worker that does not know the job's version, as while a deploy is
 under way; the next one might be, too. So a worker that knows it performs a few of these itself, and the others leave
@@ -14,20 +14,19 @@ from __future__ import annotations
 
 import select
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
 from producer.ledger.accept import RING_PATIENCE_SECONDS
 from producer.ledger.conversations import put_off_turns, wake_turns
-from producer.ledger.engine import WAKE_CHANNEL, is_disconnect
+from producer.ledger.engine import WAKE_CHANNEL
 from producer.ledger.states import RINGABLE, State, in_sql, looks_left
 from producer.ring import Bell, Ring
+from worker.duty import Duty
 from worker.log import log
 from worker.meter import meter
 
@@ -45,8 +44,6 @@ HERE = 20
 CROWDED_LOOK_SECONDS = 20.0
 AWAY_LOOK_SECONDS = 1.0
 AWAY_PAUSE_SECONDS = 1.0
-# What the ledger refuses of breakers is asked of it again after so long: jobs are due meanwhile.
-REFUSED_PAUSE_SECONDS = 60.0
 
 # Due for a worker, or in doubt while there is somebody to ask.
 TO_RING = f"(state IN ({in_sql(RINGABLE)}) OR looks_left > 0)"
@@ -116,9 +113,9 @@ class Relay:
         rescue: Callable[[Connection], int],
         approvals: Callable[[Connection], int] = lambda _connection: 0,
         tick: Callable[[Connection], float],
-        sweep: Callable[[Connection], int],
         announce: Callable[[list[UUID]], None],
-        look: Callable[[Connection], None] = lambda _connection: None,
+        first: Sequence[Duty] = (),
+        last: Sequence[Duty] = (),
         knows: Callable[[str, int], bool] = lambda _action, _version: True,
     ) -> None:
         """Start nothing yet.
@@ -131,16 +128,15 @@ class Relay:
             rescue: Takes over expired leases; returns how many jobs it moved.
             approvals: Expires and escalates what waits for people; returns how much it moved.
             tick: Makes the jobs of schedules that are due; returns the seconds until there is more of that to do.
-            sweep: Writes down what breakers went through, and lets go who waited; returns how much it read.
             announce: Told which jobs have expired.
-            look: Has alerts see what there is to tell.
+            first: What may let go jobs, which are then rung.
+            last: What nothing waits for.
             knows: Whether this worker can perform a version of an action.
         """
         self._engine, self._bell, self._worker = engine, bell, worker
         self._every, self._rescue, self._tick = every_seconds, rescue, tick
-        self._approvals = approvals
-        self._sweep, self._announce, self._look_for_alerts = sweep, announce, look
-        self._knows, self._sweep_at = knows, 0.0
+        self._approvals, self._announce = approvals, announce
+        self._first, self._last, self._knows = first, last, knows
         self._serve: Callable[[Sequence[Ring]], object] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -182,22 +178,11 @@ class Relay:
         rescued = self._rescue(connection)
         asked = self._approvals(connection)
         until_tick = self._tick(connection)  # before the ringing, which includes its jobs
-        swept = self._sweep_or_not(connection)  # as above: of those it lets go
-        moved = max(len(expired), rescued, swept, asked, self._ring_due(connection))
-        self._look_for_alerts(connection)  # last: nothing waits for it
-        return 0.0 if moved >= BATCH else min(self._every, until_tick)
-
-    def _sweep_or_not(self, connection: Connection) -> int:
-        if time.monotonic() < self._sweep_at:
-            return 0
-        try:
-            return self._sweep(connection)
-        except DBAPIError as error:
-            if is_disconnect(error):
-                raise
-            self._sweep_at = time.monotonic() + REFUSED_PAUSE_SECONDS
-            log.warning("relay.sweep_failed", error=str(error), pause_seconds=REFUSED_PAUSE_SECONDS)
-            return 0
+        more = [duty.look(connection) for duty in self._first]  # as above: of those that they let go
+        moved = max(len(expired), rescued, asked, self._ring_due(connection))
+        for duty in self._last:
+            duty.look(connection)
+        return 0.0 if moved >= BATCH or any(more) else min(self._every, until_tick)
 
     def _ring_due(self, connection: Connection) -> int:
         found = connection.execute(DUE, {"batch": BATCH}).all()

@@ -8,17 +8,15 @@ can be seen, noted as late, and gone over once more.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
 from producer.ledger.acts import ACTS_NOTHING
-from producer.ledger.engine import is_disconnect, transaction_on
+from producer.ledger.engine import transaction_on
 from producer.ledger.seals import (
     ACTS_HEAD,
     CHAINS,
@@ -36,8 +34,7 @@ from producer.ledger.seals import (
 )
 from worker.log import log
 
-EVERY_SECONDS = 1.0
-REFUSED_PAUSE_SECONDS = 30.0
+SEAL_SECONDS = 1.0
 # A span is no longer, so that whoever catches up does not hold the relay: the next look takes the next.
 LONGEST_SPAN = timedelta(seconds=5)
 # To seal one costs Postgres less than 8 µs (`make bench` says what), so this is a twentieth of one core at most, of the
@@ -78,28 +75,14 @@ class Sealer:
         self._key, self._on_sealed = key, on_sealed
         self._began: datetime | None = None
         self._looked: _Look | None = None
-        self._next_at = 0.0
 
-    def look(self, connection: Connection) -> None:
-        """Seal what was added up to the look before; at most once a second.
+    def seal(self, connection: Connection) -> None:
+        """Seal what was added up to the time before.
 
-        What Postgres refuses is logged and tried again later: the relay's other duties go on.
-
-        Raises:
-            DBAPIError: If the connection is gone.
+        Args:
+            connection: In autocommit.
         """
-        if time.monotonic() < self._next_at:
-            return
-        self._next_at = time.monotonic() + EVERY_SECONDS
-        try:
-            sealed = self._seal(connection)
-        except DBAPIError as error:
-            if is_disconnect(error):
-                raise
-            self._next_at = time.monotonic() + REFUSED_PAUSE_SECONDS
-            log.warning("seal.refused", error=str(error.orig), pause_seconds=REFUSED_PAUSE_SECONDS)
-            return
-        if sealed is not None:
+        if (sealed := self._seal(connection)) is not None:
             log.debug("seal.made", seal=sealed.n, jobs=sealed.jobs, events=sealed.events)
             self._on_sealed(sealed)
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from producer.ledger.engine import open_engine
 from worker.alerts import Alerts
+from worker.duty import Duty
 from worker.log import log
 from worker.parts import worker_name
 from worker.settings import WorkerSettings
@@ -55,9 +56,10 @@ def _look_until_lost(
     stopping: threading.Event,
     answered: Callable[[], None],
 ) -> None:
+    duty = Duty("alerts", alerts.look, every_seconds=settings.alert_look_seconds)
     with engine.connect() as connection:
         while not stopping.is_set():
-            alerts.look(connection)
+            duty.look(connection)
             connection.exec_driver_sql("SELECT 1")  # it answers, whosever turn it is
             answered()
             alerts.ledger(away_since=None)

@@ -250,7 +250,7 @@ def test_a_ledger_that_will_not_say_what_there_is_to_tell_keeps_no_job_waiting(
     with engine.connect() as connection:
         connection.execute(text("ALTER TABLE breaker_events RENAME TO hidden"))
     with workers(settings, tmp_path, alerting(told.url)) as (worker,):
-        until(lambda: worker.events("alert.look_failed"))
+        until(lambda: worker.events("duty.refused"))
         assert producer.enqueue("test.fail", {"times": 2}).get(SECONDS) == 3
         assert not worker.events("relay.ledger_unreachable")
 

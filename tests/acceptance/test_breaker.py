@@ -132,7 +132,7 @@ def test_what_cannot_be_written_down_of_a_breaker_keeps_no_due_job_from_being_ru
     worker = start_worker(settings, tmp_path / "worker.log")
     try:
         assert job.get(SECONDS) == {"total": 3}
-        assert worker.events("breaker.set_aside" if fault.startswith("poison") else "relay.sweep_failed")
+        assert worker.events("breaker.set_aside" if fault.startswith("poison") else "duty.refused")
         assert not worker.events("relay.ledger_unreachable")
     finally:
         worker.stop()

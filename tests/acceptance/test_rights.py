@@ -57,7 +57,7 @@ def test_producers_workers_and_seals_need_no_more(house: House) -> None:
     assert found.is_sound
     assert found.acts >= 3
     assert house.producer.explain(job_id).headline.startswith("It ran and succeeded")
-    assert not house.worker.events("seal.refused")
+    assert not house.worker.events("duty.refused")
 
 
 STATEMENTS = {

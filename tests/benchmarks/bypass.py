@@ -36,7 +36,7 @@ def bypass(names: Iterable[str]) -> None:
 
 
 def _without_sealing() -> None:
-    _put(Sealer, "look", lambda _self, _connection: None)
+    _put(Sealer, "seal", lambda _self, _connection: None)
 
 
 def _without_gates() -> None:

@@ -61,16 +61,16 @@ def _sealed(way: Way, jobs: int, figures: Figures) -> paired.Around:
     def around(stage: Stage, _workers: Workers) -> Iterator[None]:
         seals: list[Seal] = []
         engine = open_engine(stage.database_url, connections=1, name="bench")
-        unhurried = patch.multiple(sealer, EVERY_SECONDS=0.0, EVENTS_PER_SECOND=math.inf)
+        unhurried = patch.object(sealer, "EVENTS_PER_SECOND", math.inf)
         try:
             with unhurried, engine.connect() as connection:
                 ours = Sealer(None, on_sealed=seals.append)
-                ours.look(connection)  # from here on
+                ours.seal(connection)  # from here on
                 yield
                 newest = connection.execute(NEWEST).scalar_one()
                 meter = cpu.Meter([], stage.server_pids)
                 while not seals or seals[-1].horizon <= newest:
-                    ours.look(connection)
+                    ours.seal(connection)
                 us = sum(meter.us_per_job(jobs).values())
         finally:
             engine.dispose()

@@ -24,7 +24,6 @@ class Sealing:
     """Seals what there is, whenever it is told to."""
 
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch, key: SealKey | None = None) -> None:
-        monkeypatch.setattr(sealer, "EVERY_SECONDS", 0.0)
         monkeypatch.setattr(sealer, "EVENTS_PER_SECOND", 1e9)
         self.engine, self.seals = engine, list[Seal]()
         self.sealer = Sealer(key, on_sealed=self.seals.append)
@@ -33,7 +32,7 @@ class Sealing:
     def look(self) -> None:
         """Have the sealer look once."""
         with self.engine.connect() as connection:
-            self.sealer.look(connection)
+            self.sealer.seal(connection)
 
     def seal(self) -> Seal:
         """Seal everything that was committed by now; return the last seal."""

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from producer import Producer
 from tests.integration.test_budgets import claimed, intend, intent, jobs, money, settle, usd
 from tests.integration.test_statements import expire_leases, take_over, writer_of
-from worker.budget_pruner import BudgetPruner, prune_budgets
+from worker.budget_pruner import prune_budgets
 
 DAYS = 35
 
@@ -114,24 +114,3 @@ def test_it_goes_in_batches_and_what_others_have_locked_is_left_to_them(engine: 
         assert rows(engine) == (1, 0, 1)
     assert prune(engine, batch=2) == 1
     assert rows(engine) == (0, 0, 0)
-
-
-def test_a_worker_prunes_once_a_minute_and_sooner_while_there_is_more(
-    engine: Engine, budgeted: Producer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del budgeted
-    counts, asked = iter([1_000, 3]), []
-
-    def prune_some(_: object, *, days: int) -> int:
-        asked.append(days)
-        return next(counts)
-
-    monkeypatch.setattr("worker.budget_pruner.prune_budgets", prune_some)
-    now = [100.0]
-    monkeypatch.setattr("worker.budget_pruner.time.monotonic", lambda: now[0])
-    pruner = BudgetPruner(days=7)
-    with engine.connect() as connection:
-        for moment in (100.0, 100.5, 101.0, 101.5, 160.0):
-            now[0] = moment
-            pruner.look(connection)
-    assert asked == [7, 7]

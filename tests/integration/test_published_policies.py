@@ -124,7 +124,7 @@ def test_a_process_lacks_what_it_has_not_loaded_in_that_version(
     published = Published(["a.b", "c.d"], {"a.b": rules} if rules else {})
     with engine.connect() as connection:
         publish(connection, declared(version=2))
-        published.look(connection)
+        published.read(connection)
     assert (published.lacking("a.b") is not None) is lacks
     assert published.lacking("c.d") is None
     assert published.changed == 1

@@ -55,7 +55,6 @@ def look(engine: Engine, bell: Bell, *, knows: bool, here: list[Ring] | None = N
         every_seconds=1.0,
         rescue=lambda _: 0,
         tick=lambda _: 60.0,
-        sweep=lambda _: 0,
         announce=lambda _: None,
         knows=lambda _action, _version: knows,
     )

@@ -220,8 +220,7 @@ def forge(engine: Engine, job_id: UUID, key: SealKey | None) -> None:
         anew = Sealer(key)
         anew._began = old.at.replace(year=2000)  # noqa: SLF001  from the beginning
         for _ in range(3):
-            anew._next_at = 0  # noqa: SLF001  at once
-            anew.look(connection)
+            anew.seal(connection)
         (forged,) = seals_after(connection, 0, limit=10)
         assert forged.hash not in (old.hash, b"")
 
