@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
@@ -41,6 +42,19 @@ FIRST = "first"
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, which say when each was first counted
 
 
+class _Children(dict[tuple[str, ...], Any]):
+    """A metric's children by their labels. The library's own way to one takes a lock and makes each label text anew."""
+
+    def __init__(self, metric: Counter | Histogram) -> None:
+        """Have none yet."""
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> Any:
+        self[labels] = child = self._metric.labels(*labels)
+        return child
+
+
 class Counting(Meter):
     """Counts for Prometheus; in this process's memory, or in files where the pool has several processes."""
 
@@ -53,12 +67,15 @@ class Counting(Meter):
         def histogram(name: str, what: str, buckets: Iterable[float], *labels: str) -> Histogram:
             return Histogram(f"surefoot_worker_{name}", what, labels, buckets=tuple(buckets), registry=registry)
 
-        self._attempts = counter("attempts", "Attempts that ended, by what became of the job.", "action", "state")
-        self._took = histogram(
-            "attempt_seconds", "From the intent to the end of an attempt.", ATTEMPT_SECONDS, "action"
+        # These three count each job.
+        self._attempts = _Children(
+            counter("attempts", "Attempts that ended, by what became of the job.", "action", "state")
         )
-        self._delay = histogram(
-            "claim_delay_seconds", "For how long a job was due when it was claimed.", DELAY_SECONDS, "action"
+        self._took = _Children(
+            histogram("attempt_seconds", "From the intent to the end of an attempt.", ATTEMPT_SECONDS, "action")
+        )
+        self._delay = _Children(
+            histogram("claim_delay_seconds", "For how long a job was due when it was claimed.", DELAY_SECONDS, "action")
         )
         self._holds = counter("holds", "Jobs put back to wait without an attempt being spent.", "action", "reason")
         self._tokens = counter("tokens", "Tokens that attempts used.", "action", "direction")
@@ -74,14 +91,14 @@ class Counting(Meter):
         self._lag = histogram("loop_lag_seconds", "What the event loop takes to get to something new.", LAG_SECONDS)
 
     def claimed(self, action: str, late_seconds: float) -> None:
-        self._delay.labels(action).observe(late_seconds)
+        self._delay[(action,)].observe(late_seconds)
 
     def settled(self, action: str, settlement: Settlement) -> None:
-        self._attempts.labels(action, str(settlement.becomes)).inc()
+        self._attempts[action, settlement.becomes].inc()
         if settlement.kind == HELD:
             self._holds.labels(action, str(settlement.waiting_for)).inc()
         if settlement.latency_ms is not None:
-            self._took.labels(action).observe(settlement.latency_ms / 1000)
+            self._took[(action,)].observe(settlement.latency_ms / 1000)
         for direction, tokens in (("in", settlement.tokens_in), ("out", settlement.tokens_out)):
             if tokens:
                 self._tokens.labels(action, direction).inc(tokens)
