@@ -19,8 +19,9 @@ JOBS = 2_000
 FLEET = ROOT / "tests" / "containers" / "fleet"
 SERVICE_IMAGE = "surefoot-service:test"
 RUN_SECONDS = 400
-# What one worker takes up at a time here, and how long a waiting action waits: 20 a second and worker.
-WAITING, WAIT_SECONDS, WAVES = 20, 1.0, 15
+# What one worker takes up at a time here, and how long a waiting action waits: ten a second and worker, so that what
+# waits is the jobs and not the machine. A sync action, since a ring of several jobs may exceed a worker's places.
+WAITING, WAIT_SECONDS, WAVES = 20, 2.0, 8
 
 DOCKERFILE = """
 FROM python:3.13-slim

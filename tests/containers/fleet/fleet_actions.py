@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 
 import httpx
 
@@ -19,6 +19,6 @@ async def effect(url: str, ctx: Context) -> int:
 
 
 @action("fleet.wait", effect="pure")
-async def wait(seconds: float) -> None:
+def wait(seconds: float) -> None:
     """Wait, as for a model."""
-    await asyncio.sleep(seconds)
+    time.sleep(seconds)
