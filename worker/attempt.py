@@ -35,6 +35,7 @@ class Attempt:
         repair: ``{"error", "answer"}`` of the last answer that could not be used; None where there was none.
         supersedes: The degraded job in whose place its result belongs; None where it is for itself.
         policies: How often published policies had changed when it was claimed; None where there never was one.
+        late_seconds: For how long it had been due.
     """
 
     job_id: UUID
@@ -59,6 +60,7 @@ class Attempt:
     repair: Mapping[str, Any] | None = None
     supersedes: UUID | None = None
     policies: int | None = None
+    late_seconds: float = 0.0
 
     @property
     def lease(self) -> Lease:
@@ -161,7 +163,7 @@ class Settlement:
             raise ValueError(f"a job cannot go from {self.was} to {self.becomes}")
 
 
-def attempt_of(row: Any, *, number: int, policies: int | None = None) -> Attempt:
+def attempt_of(row: Any, *, number: int, policies: int | None = None, late_seconds: float = 0.0) -> Attempt:
     """Return a row of a job and its decision as the attempt with that number."""
     return Attempt(
         job_id=row.id,
@@ -186,4 +188,5 @@ def attempt_of(row: Any, *, number: int, policies: int | None = None) -> Attempt
         repair=row.repair,
         supersedes=row.supersedes,
         policies=policies,
+        late_seconds=late_seconds,
     )

@@ -48,6 +48,7 @@ from worker.retry_budget import RetryBudget
 from worker.runner import Runner
 from worker.schedule import Ticker
 from worker.sealer import SEAL_SECONDS, Sealer
+from worker.served import Served
 from worker.settings import NOWHERE, WorkerSettings
 from worker.threads import Threads
 from worker.timer import RingTimer
@@ -120,6 +121,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         verifier=Verifier(writer, performer, timer, announcer, settings.crash_cap),
         timer=timer,
         announcer=announcer,
+        served=(served := Served()),
         jitter=random.random,
     )
     alerts = Alerts(settings, who=worker)
@@ -151,6 +153,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         knows=lambda action, version: (
             action in actions and actions[action].version == version and published.lacking(action) is None
         ),
+        served=served,
     )
     canary = Canary(
         app,

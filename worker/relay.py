@@ -5,9 +5,10 @@ before ringing, when Redis lost the ring, or when the worker that would have run
 jobs whose deadline has passed, and those for which people were asked in vain (worker/approval_sweep.py), makes the jobs
 of schedules that are due (worker/schedule.py), and does beside that what its worker has for it to do (worker/duty.py).
 
-A ring that nobody answered may have been taken by a worker that does not know the job's version, as while a deploy is
-under way; the next one might be, too. So a worker that knows it performs a few of these itself, and the others leave
-them to such a one.
+Whether a ring got lost shows where its queue is empty, and where jobs are served that became due later
+(worker/served.py). It may have been taken by a worker that does not know the job's version, as while a deploy is under
+way; the next one might be, too. So a worker that knows it performs a few of these itself, and the others leave them to
+such a one.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from producer.ring import Bell, Ring
 from worker.duty import Duty
 from worker.log import log
 from worker.meter import meter
+from worker.served import Served
 
 BATCH = 500
-# A ring that waits behind others is not lost. Only after this long is one repeated into a queue that is not empty.
+# A ring that waits behind others is not lost. Where nothing tells that it does not, it is repeated after this long.
 CROWDED_SECONDS = 900.0
 LONGEST_LOOK_SECONDS = 60.0
 # What was rung in vain, and this worker does not know, is looked at again after so long, and then ever later.
@@ -117,6 +119,7 @@ class Relay:
         first: Sequence[Duty] = (),
         last: Sequence[Duty] = (),
         knows: Callable[[str, int], bool] = lambda _action, _version: True,
+        served: Served | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -132,11 +135,13 @@ class Relay:
             first: What may let go jobs, which are then rung.
             last: What nothing waits for.
             knows: Whether this worker can perform a version of an action.
+            served: How far this worker has served its queues; None is not at all.
         """
         self._engine, self._bell, self._worker = engine, bell, worker
         self._every, self._rescue, self._tick = every_seconds, rescue, tick
         self._approvals, self._announce = approvals, announce
         self._first, self._last, self._knows = first, last, knows
+        self._served = served or Served()
         self._serve: Callable[[Sequence[Ring]], object] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -194,7 +199,7 @@ class Relay:
             return len(found)
         lost = self._lost_in(sorted({row.queue for row in due if not row.fresh}))
         known: set[str] = lost or set()
-        silent = {row.id for row in due if row.fresh or row.queue in known or _overlong(float(row.late))}
+        silent = {row.id for row in due if row.fresh or row.queue in known or self._is_overdue(row)}
         strange = {
             row.id
             for row in due
@@ -219,6 +224,11 @@ class Relay:
             log.info("relay.rang", jobs=len(rings) - len(unrung), of=len(rings))
             connection.execute(SOON, {"ids": unrung, "patience": RING_PATIENCE_SECONDS})
         return len(found)
+
+    def _is_overdue(self, row: Any) -> bool:
+        """Whether the ring of a job is no longer among those that wait in its queue, as far as can be told."""
+        late = float(row.late)
+        return self._served.is_past(row.queue, row.priority, late) or _overlong(late)
 
     def _keep_some(self, rings: list[Ring]) -> list[Ring]:
         """Have this process perform some of the jobs that were rung in vain; return the others."""

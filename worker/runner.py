@@ -37,6 +37,7 @@ from worker.meter import meter
 from worker.perform import Performer, to_the_end
 from worker.performance import Performance, begin, log_settled
 from worker.retry import Verdict, decide, hold_seconds
+from worker.served import Served
 from worker.spans import attempt_span
 from worker.statements import Wanted
 from worker.timer import RingTimer
@@ -61,6 +62,7 @@ class Runner:
     verifier: Verifier
     timer: RingTimer
     announcer: Announcer
+    served: Served
     jitter: Callable[[], float]
 
     async def run(self, action: str, job_ids: Sequence[UUID]) -> list[Ended]:
@@ -129,6 +131,7 @@ class Runner:
     async def claim(self, spec: ActionSpec, job_ids: Sequence[UUID]) -> list[Attempt]:
         """Step 1: become the jobs' owner, each with a lease and a fence; not of another version's job."""
         attempts = await self.writer.claim([Wanted(spec.name, spec.version, job_id) for job_id in job_ids])
+        self.served.note(attempts)
         if len(attempts) < len(job_ids):
             claimed = {attempt.job_id for attempt in attempts}
             log.debug("ring.idle", job_ids=[str(job_id) for job_id in job_ids if job_id not in claimed])

@@ -224,10 +224,13 @@ def claim(connection: Connection, worker: str, lease_seconds: float, wanted: Seq
         "worker": worker,
         "lease": lease_seconds,
     }
-    rows = CLAIM.run(connection, asked)
-    for row in rows:
-        meter().claimed(row.action, max(0.0, float(row.late)))
-    return [attempt_of(row, number=row.attempt + 1, policies=row.policies) for row in rows]
+    attempts = [
+        attempt_of(row, number=row.attempt + 1, policies=row.policies, late_seconds=max(0.0, float(row.late)))
+        for row in CLAIM.run(connection, asked)
+    ]
+    for attempt in attempts:
+        meter().claimed(attempt.action, attempt.late_seconds)
+    return attempts
 
 
 def intend(connection: Connection, worker: str, lease_seconds: float, intents: Sequence[Intent]) -> dict[UUID, Granted]:

@@ -11,15 +11,17 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from producer import Producer, Settings, State
 from producer.ledger.engine import open_engine
 from tests.houses import House, start_worker, until
+from tests.rung import rung
 from worker.dev.servers import Valkey
 from worker.rescue import rescue
 
 SECONDS = 30.0
+AGE = text("SELECT extract(epoch FROM clock_timestamp() - accepted_at) FROM jobs WHERE id = :id")
 
 
 def calls(log: Path) -> list[dict[str, object]]:
@@ -104,6 +106,30 @@ def test_a_job_whose_ring_was_lost_is_rung_by_the_relay(
     worker = start_worker(settings, tmp_path / "worker.log")
     try:
         assert [job.get(SECONDS)["total"] for job in jobs] == list(range(5))
+    finally:
+        worker.stop()
+
+
+def test_a_job_whose_ring_was_lost_is_performed_though_its_queue_is_never_empty(
+    settings: Settings, lone_producer: Producer, engine: Engine, tmp_path: Path
+) -> None:
+    def crowd(count: int, lot: str) -> None:
+        one = {"action": "test.slow_sync", "params": {"seconds": 0.05}}
+        lone_producer.enqueue_many([{**one, "idempotency_key": f"{lot}-{n}"} for n in range(count)])
+        assert lone_producer.flush()
+
+    lost = lone_producer.enqueue("test.slow_sync", {"seconds": 0.0}, idempotency_key="lost")
+    assert lone_producer.flush()
+    with redis.Redis.from_url(settings.redis_url) as client:
+        client.flushdb()
+    crowd(60, "before")
+    with engine.connect() as connection:
+        until(lambda: connection.execute(AGE, {"id": lost.id}).scalar_one() > 3)
+    crowd(600, "after")
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=1, environment={"SUREFOOT_THREADS": "1"})
+    try:
+        assert lost.wait(2 * SECONDS).state is State.SUCCEEDED
+        assert rung(settings.redis_url)  # half a minute's worth of others waits still
     finally:
         worker.stop()
 

@@ -13,6 +13,8 @@ from producer.job import Job
 from producer.ring import Bell, Ring
 from tests.rung import job_ids, rung
 from worker.relay import Relay
+from worker.served import Served
+from worker.statements import Wanted, claim
 
 LONG_AGO = text("""
 UPDATE jobs SET due_at = clock_timestamp() - make_interval(secs => 30),
@@ -46,7 +48,9 @@ def _forget(settings: Settings) -> None:
         client.flushdb()
 
 
-def look(engine: Engine, bell: Bell, *, knows: bool, here: list[Ring] | None = None) -> None:
+def look(
+    engine: Engine, bell: Bell, *, knows: bool, here: list[Ring] | None = None, served: Served | None = None
+) -> None:
     """Have a relay look once: of a worker that knows the job's version, and performs it itself if there is a list."""
     relay = Relay(
         engine,
@@ -57,6 +61,7 @@ def look(engine: Engine, bell: Bell, *, knows: bool, here: list[Ring] | None = N
         tick=lambda _: 60.0,
         announce=lambda _: None,
         knows=lambda _action, _version: knows,
+        served=served,
     )
     if here is not None:
         relay.serve_here(here.extend)
@@ -104,6 +109,55 @@ def test_a_job_that_nobody_has_rung_yet_is_rung_by_whoever_sees_it(
         job = lone_producer.enqueue("test.add", {"a": 1, "b": 2}, connection=own)
     look(engine, bell, knows=False, here=[])
     assert rung_for(settings) == [job.id]
+
+
+@pytest.fixture
+def crowded(in_vain: Job, lone_producer: Producer) -> Job:
+    """The same, and rings of others wait in its queue."""
+    for n in range(3):
+        lone_producer.enqueue("test.add", {"a": n, "b": n}, idempotency_key=f"other-{n}")
+    assert lone_producer.flush()
+    return in_vain
+
+
+def serve(engine: Engine, settings: Settings, served: Served) -> None:
+    """Claim the first of those that wait, as a worker does to which its ring came."""
+    with engine.connect() as connection:
+        served.note(claim(connection, "w2", 30.0, [Wanted("test.add", 1, rung_for(settings)[0])]))
+
+
+def test_in_a_queue_that_is_not_empty_a_ring_is_taken_to_wait_as_long_as_none_of_later_jobs_is_served(
+    engine: Engine, settings: Settings, bell: Bell, crowded: Job
+) -> None:
+    look(engine, bell, knows=True, here=(here := list[Ring]()), served=Served())
+    assert (here, crowded.id in rung_for(settings)) == ([], False)
+    assert next_look(engine, crowded) > 15
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["here", "by a ring"])
+def test_where_jobs_are_served_that_became_due_later_its_ring_is_known_to_be_lost_and_it_is_performed(
+    engine: Engine,
+    settings: Settings,
+    bell: Bell,
+    crowded: Job,
+    here: bool,  # noqa: FBT001  both ways
+) -> None:
+    served, kept = Served(), list[Ring]()
+    serve(engine, settings, served)
+    look(engine, bell, knows=True, here=kept if here else None, served=served)
+    assert [ring.job_id for ring in kept] == ([crowded.id] if here else [])
+    assert (crowded.id in rung_for(settings)) is not here
+
+
+def test_what_was_served_of_another_priority_tells_nothing(
+    engine: Engine, settings: Settings, bell: Bell, crowded: Job, lone_producer: Producer
+) -> None:
+    served = Served()
+    urgent = lone_producer.enqueue("test.add", {"a": 9, "b": 9}, priority=9)
+    with engine.connect() as connection:
+        served.note(claim(connection, "w2", 30.0, [Wanted("test.add", 1, urgent.id)]))
+    look(engine, bell, knows=True, here=(here := list[Ring]()), served=served)
+    assert (here, crowded.id in rung_for(settings)) == ([], False)
 
 
 def test_many_that_were_rung_in_vain_are_rung_anew_but_for_a_few(
