@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -19,7 +19,7 @@ from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request
 from producer.errors import InvalidRequest, RequestRefused, UnknownAction
 from producer.job import Job
 from producer.jobs import Jobs, checked_act
-from producer.ledger.accept import Answer, accept, note_replays, refuse_conflicts
+from producer.ledger.accept import Answer, accept, note_replays, refuse_conflicts, refuse_late
 from producer.ledger.engine import WAKE_CHANNEL, in_a_transaction, in_transaction, retrying
 from producer.ledger.single import SingleAccepts
 from producer.ring import Bell, Ring
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from producer.schedules import Schedules
 
 BATCH_LIMIT = 10_000
+# More than all tries to accept take together.
+LONGEST_ACCEPT = timedelta(minutes=5)
 
 # In a caller's transaction, too, a key that another one is accepting is waited for only so long.
 BOUND_WAIT = text(
@@ -285,19 +287,20 @@ class Producer(Jobs):
 
     def _seal_by(self, known: Actions, request: Request | Mapping[str, Any]) -> Envelope:
         request = request if isinstance(request, Request) else _request_of(request)
-        return seal_by(known, request, tenant=self.settings.tenant, queue=self.settings.queue)
+        return seal_by(known, request, tenant=self.settings.tenant, queue=self.settings.queue, may_be_late=True)
 
     def _accept(self, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
-        if len(envelopes) == 1:
+        may_be_late = any(map(_may_be_late, envelopes))
+        if len(envelopes) == 1 and not may_be_late:
             return _refusing([self._single.accept(envelopes[0])], envelopes, conflicts)
-        return retrying(lambda: self._accept_batch(envelopes, conflicts))
+        return retrying(lambda: self._accept_batch(envelopes, conflicts, may_be_late=may_be_late))
 
-    def _accept_batch(self, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
-        if conflicts == "return":
+    def _accept_batch(self, envelopes: Sequence[Envelope], conflicts: str, *, may_be_late: bool) -> list[Answer]:
+        if conflicts == "return" and not may_be_late:
             # One statement is one transaction, and a conflict leaves nothing to take back.
             with self._engine.connect() as connection:
                 return accept(connection, envelopes, rings=True)
-        return in_transaction(self._engine, lambda c: _refusing(accept(c, envelopes, rings=True), envelopes, conflicts))
+        return in_transaction(self._engine, lambda c: _accept_whole(c, envelopes, conflicts, rings=True))
 
     def _rings(self, envelopes: Sequence[Envelope], answers: Sequence[Answer]) -> list[Ring]:
         together = self._catalogue.ring_size
@@ -328,11 +331,25 @@ def _accept_within(target: Connection | Session, envelopes: Sequence[Envelope], 
         raise InvalidRequest("connection", "is in autocommit, so there is no transaction that the job could belong to")
     with connection.begin_nested():  # a refused batch takes only itself back, not the caller's own work
         connection.execute(BOUND_WAIT)
-        answers = _refusing(accept(connection, envelopes, rings=False), envelopes, conflicts)
+        answers = _accept_whole(connection, envelopes, conflicts, rings=False)
     connection.execute(UNBOUND_WAIT)
     if any(answer.due for answer in answers):
         connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": WAKE_CHANNEL})
     return answers
+
+
+def _may_be_late(envelope: Envelope) -> bool:
+    """Whether a deadline may be over before all tries to accept are, so that an accept may have to be taken back."""
+    return envelope.deadline is not None and envelope.deadline <= datetime.now(UTC) + LONGEST_ACCEPT
+
+
+def _accept_whole(
+    connection: Connection, envelopes: Sequence[Envelope], conflicts: str, *, rings: bool
+) -> list[Answer]:
+    """Accept in a transaction, which is taken back where this raises."""
+    answers = accept(connection, envelopes, rings=rings)
+    refuse_late(answers, envelopes)
+    return _refusing(answers, envelopes, conflicts)
 
 
 def _refusing(answers: list[Answer], envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:

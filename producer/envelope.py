@@ -115,6 +115,7 @@ def seal(
     new_id: Callable[[], UUID],
     parent_job_id: UUID | None = None,
     conversation: str | None = None,
+    may_be_late: bool = False,
 ) -> Envelope:
     """Check a request and fix everything about it that the ledger will hold.
 
@@ -127,6 +128,7 @@ def seal(
         new_id: Makes the job's id, time-ordered.
         parent_job_id: The job whose action asks for this one.
         conversation: The parameter that names the conversation of which the job is a turn.
+        may_be_late: Whether its deadline may be over: it may be one that was accepted in time and is sent again.
 
     Raises:
         InvalidRequest: If any field cannot be accepted.
@@ -134,7 +136,7 @@ def seal(
     params = plain_params(request.params)
     canonical = canonical_json(params, where="params")
     _check_fields(request)
-    run_at, deadline = _checked_moments(request, now)
+    run_at, deadline = _checked_moments(request, None if may_be_late else now)
     key = request.idempotency_key
     job_id = new_id()
     return Envelope(
@@ -220,11 +222,16 @@ def in_utc(name: str, moment: datetime | None) -> datetime | None:
         raise InvalidRequest(name, f"{moment.isoformat()} is no moment in UTC") from error
 
 
-def _checked_moments(request: Request, now: datetime) -> tuple[datetime | None, datetime | None]:
+def _checked_moments(request: Request, now: datetime | None) -> tuple[datetime | None, datetime | None]:
     run_at, deadline = _in_utc("run_at", request.run_at), _in_utc("deadline", request.deadline)
-    if deadline is not None and deadline <= max(now, run_at or now):
-        raise InvalidRequest("deadline", f"{deadline.isoformat()} leaves no time to perform the action")
+    if deadline is not None and any(moment is not None and deadline <= moment for moment in (now, run_at)):
+        raise no_time_left(deadline)
     return run_at, deadline
+
+
+def no_time_left(deadline: datetime, index: int = 0) -> InvalidRequest:
+    """Return what a request is refused with whose deadline is over before it could be performed."""
+    return InvalidRequest("deadline", f"{deadline.isoformat()} leaves no time to perform the action", index)
 
 
 def _in_utc(name: str, moment: datetime | None) -> datetime | None:

@@ -12,7 +12,13 @@ from producer.schema import check_params
 
 
 def seal_by(
-    known: Actions, request: Request, *, tenant: str, queue: str, parent_job_id: UUID | None = None
+    known: Actions,
+    request: Request,
+    *,
+    tenant: str,
+    queue: str,
+    parent_job_id: UUID | None = None,
+    may_be_late: bool = False,
 ) -> Envelope:
     """Check a request against the published actions, and seal it.
 
@@ -22,6 +28,7 @@ def seal_by(
         tenant: Whose job it will be.
         queue: For an action that names none.
         parent_job_id: The job whose action asks; None where a producer does.
+        may_be_late: Whether its deadline may be over; see `refuse_late`.
 
     Raises:
         InvalidRequest: If something of it cannot be accepted.
@@ -37,6 +44,7 @@ def seal_by(
         new_id=new_id,
         parent_job_id=parent_job_id,
         conversation=action.policy.get("conversation"),
+        may_be_late=may_be_late,
     )
     check_params(action, json.loads(envelope.params))
     return envelope

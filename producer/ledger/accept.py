@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from producer.canonical import differing_paths
-from producer.envelope import Envelope
+from producer.envelope import Envelope, no_time_left
 from producer.errors import Conflict, IdempotencyConflict, KeyInFlight
 from producer.ledger.prepared import Prepared
 from producer.ledger.states import CLOSED, WITHOUT_RESULT, State, in_sql
@@ -262,6 +262,18 @@ def refuse_conflicts(answers: Sequence[Answer], envelopes: Sequence[Envelope]) -
     ]
     if found:
         raise IdempotencyConflict(found)
+
+
+def refuse_late(answers: Sequence[Answer], envelopes: Sequence[Envelope]) -> None:
+    """Raise InvalidRequest for the first of a batch that was created after its deadline, which the caller takes back.
+
+    By the ledger's clock, and only here: a request that was accepted in time and is sent again, since its answer was
+    lost, finds its job, however late; and one that was on its way for long is not accepted after it was refused.
+    """
+    for index, (envelope, answer) in enumerate(zip(envelopes, answers, strict=True)):
+        deadline = envelope.deadline
+        if answer.outcome == "created" and deadline is not None and deadline <= answer.accepted_at:
+            raise no_time_left(deadline, index)
 
 
 def note_replays(connection: Connection, job_ids: Sequence[UUID]) -> None:

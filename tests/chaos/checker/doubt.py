@@ -12,7 +12,6 @@ from tests.chaos.checker.view import JobView, View, about
 from tests.chaos.ledger_rows import EventRow
 
 I6 = "I6"
-# An attempt's time counts from a moment before its intent is committed.
 CLOCK_SECONDS = 0.1
 # What an answer may take, on a full machine, from the world's books to whoever waits for it.
 READING_SECONDS = 0.5
@@ -68,11 +67,18 @@ def _overlaps_a_fault(view: View, job: JobView, since: float, until: float) -> b
 
 
 def _waited_in_vain(job: JobView, doubt: EventRow) -> bool:
-    """Whether the attempt had all of its time, and the world had not answered it before that was over."""
+    """Whether the attempt had all of its time, and the world had not answered it before that was over.
+
+    Its time was told when the intent was handed over, some time between its claim and the intent's commit.
+    """
     last = next((e for e in reversed(job.events) if e.kind == "intended" and e.seq < doubt.seq), None)
     timeout = (last.data or {}).get("timeout") if last is not None else None
-    if last is None or not isinstance(timeout, int | float) or doubt.at < last.at + timeout - CLOCK_SECONDS:
+    if last is None or not isinstance(timeout, int | float):
         return False
-    latest = min(doubt.at, last.at + timeout - READING_SECONDS)
+    claimed = next((e for e in reversed(job.events) if e.kind == "claimed" and e.seq < last.seq), last)
+    over = claimed.at + timeout
+    if doubt.at < over - CLOCK_SECONDS:
+        return False
+    latest = min(doubt.at, over - READING_SECONDS)
     asked = [arrival for arrival in job.requests if last.at <= arrival.first.at <= doubt.at]
     return any(not any(line.phase == "answered" and line.at <= latest for line in each.lines) for each in asked)

@@ -309,10 +309,15 @@ def test_a_result_that_was_written_although_the_job_has_not_succeeded(action: st
     assert [finding.expected for finding in findings(story, "I4")] == ["no result without a success"]
 
 
-def timed_out(after: float, *, timeout: float = 0.5) -> Story:
-    """An attempt with so much time comes into doubt so long after its request, whose answer comes later still."""
+def timed_out(after: float, *, timeout: float = 0.5, waited: float = 0.0) -> Story:
+    """An attempt with so much time comes into doubt so long after its request, whose answer comes later still.
+
+    Its intent had waited to be written.
+    """
     story = Story()
-    job = intended(story, "chaos.unsafe")
+    job = story.accepted("chaos.unsafe").claimed()
+    story.tick(waited)
+    job.intended()
     job.events[-1]["data"]["timeout"] = timeout
     job.requested("applied")
     story.tick(after)
@@ -324,6 +329,10 @@ def timed_out(after: float, *, timeout: float = 0.5) -> Story:
 
 def test_doubt_of_an_attempt_that_the_world_did_not_answer_in_its_time_has_a_reason() -> None:
     assert broken(timed_out(0.6)) == set()
+
+
+def test_the_time_for_which_an_intent_waited_to_be_written_is_the_attempts() -> None:
+    assert broken(timed_out(0.2, waited=0.4)) == set()
 
 
 def test_doubt_of_an_attempt_that_had_time_left_has_none() -> None:
