@@ -17,7 +17,7 @@ With what:
 stage.py        a fresh database and an empty Redis for each measurement, on the embedded servers; filled.py  a full one
 clients.py      how each enqueues; crew.py  which worker processes serve it; peers.py  who plays: both together
 bare.py         the Celery app of the peers; actions.py  the same actions as Surefoot's
-paired.py       one backlog with a part of Surefoot and without it; bypass.py, bypassed.py  workers without
+paired.py       backlogs with a part of Surefoot and without it; bypass.py, bypassed.py  workers in which it is switched
 workers.py      their processes; ends.py  when the last job has ended; cpu.py  who spends processor time
 rounds.py       every measure and every peer in turn; figures.py  how much, and what was measured
 targets.py      what the issues ask

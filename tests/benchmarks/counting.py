@@ -10,36 +10,51 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from tests.benchmarks import cpu, paired
-from tests.benchmarks.bypass import SEALING
+from tests.benchmarks.bypass import COUNTING
 from tests.benchmarks.ends import Stalled
-from tests.benchmarks.figures import Figures, Plan, in_turn
-from tests.benchmarks.markdown import ratio, section, spread, table
-from tests.benchmarks.paired import Way
+from tests.benchmarks.figures import Figures, Plan
+from tests.benchmarks.markdown import section, table
+from tests.benchmarks.paired import Compared
 from tests.benchmarks.stage import Ground, Stage
 from tests.benchmarks.workers import Workers
 
 MEASURE = "metrics"
 RATE, PER_CORE = paired.rate(MEASURE), paired.per_core(MEASURE)
-COUNTED = Way("counted, scraped every second", [SEALING], {"SUREFOOT_METRICS_ADDRESS": "127.0.0.1:0"})
-UNCOUNTED = Way("not counted", [SEALING])
-WAYS = (COUNTED, UNCOUNTED)
-# As for gates.
-PAIRS = 2
+COUNTED = Compared(
+    COUNTING, "counted, scraped every second", "not counted", {"SUREFOOT_METRICS_ADDRESS": "127.0.0.1:0"}
+)
 SCRAPE_SECONDS, PATIENCE_SECONDS = 1.0, 30.0
+ATTEMPTS = "surefoot_worker_attempts_total{"
 
 
 def play(ground: Ground, plan: Plan, figures: Figures, number: int) -> Iterator[str]:
-    """Measure one round, which has several pairs; yields a line for each backlog."""
-    for turn in range(PAIRS):
-        for way in in_turn(WAYS, PAIRS * number + turn):
-            if way is COUNTED:
-                yield paired.run(ground, way, jobs=plan.batched, figures=figures, measure=MEASURE, around=_scraped)
-            else:
-                yield paired.run(ground, way, jobs=plan.batched, figures=figures, measure=MEASURE)
+    """Measure one round; yields a line for it."""
+    del number
+    yield paired.run(
+        ground, COUNTED, jobs=plan.batched // 2, figures=figures, measure=MEASURE, around_turn=_scraped_or_not
+    )
 
 
 @contextmanager
-def _scraped(_stage: Stage, workers: Workers) -> Iterator[None]:
+def _scraped_or_not(_stage: Stage, workers: Workers, out: bool) -> Iterator[None]:  # noqa: FBT001  as it is called
+    """Scrape the workers in a turn with counting; make sure that in one without nothing is counted.
+
+    Raises:
+        Stalled: If something is.
+    """
+    if not out:
+        with _scraped(workers):
+            yield
+        return
+    ports = [_port_in(log) for log in workers.logs]
+    before = [_counted(port) for port in ports]
+    yield
+    if [_counted(port) for port in ports] != before:
+        raise Stalled("attempts were counted though counting was switched off")
+
+
+@contextmanager
+def _scraped(workers: Workers) -> Iterator[None]:
     """Scrape the workers in the block, as Prometheus does.
 
     Raises:
@@ -69,15 +84,21 @@ def _scraped(_stage: Stage, workers: Workers) -> Iterator[None]:
         raise Stalled(f"a worker could not be scraped: {failed[0]}")
 
 
-def _scrape(port: int) -> None:
+def _scrape(port: int) -> str:
     # A worker that stands still while jobs gather answers once it goes on.
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     try:
         connection.request("GET", "/metrics")
-        if b"surefoot_worker_attempts_total{" not in connection.getresponse().read():
-            raise Stalled("it has counted no attempt")
+        told = connection.getresponse().read().decode()
     finally:
         connection.close()
+    if ATTEMPTS not in told:
+        raise Stalled("it has counted no attempt")
+    return told
+
+
+def _counted(port: int) -> list[str]:
+    return [line for line in _scrape(port).splitlines() if line.startswith(ATTEMPTS)]
 
 
 def _port_in(log: Path) -> int:
@@ -87,20 +108,11 @@ def _port_in(log: Path) -> int:
 
 def show(plan: Plan, figures: Figures) -> str:
     """Return the section of the page."""
-    rows = [
-        (
-            way.name,
-            spread(figures.of(RATE, way.name)),
-            spread(figures.of(PER_CORE, way.name)),
-            ratio(figures, (PER_CORE, way.name), (PER_CORE, UNCOUNTED.name)),
-        )
-        for way in WAYS
-    ]
-    how = f"""{plan.batched:,} jobs by batch rings, worked off as above by {paired.CREW}, {PAIRS} times a round each
-        way: with `SUREFOOT_METRICS_ADDRESS` set and each worker's `/metrics` read once a second, and without. Processor
-        time is that of workers, servers and producer, from the enqueueing to the outcome; the scraper's is not in it,
-        nor is sealing, which is put off in both."""
+    how = f"""{paired.TURNS} backlogs a round of {plan.batched // 2:,} jobs by batch rings, worked off as above by
+        {paired.CREW}, by turns as for gates: counted, with each worker's `/metrics` read once a second, and not.
+        Processor time is that of workers, servers and producer, from the enqueueing to the outcome; that of whoever
+        reads is not in it."""
     heads = ("", "jobs/s", "jobs for a second of processor time", "over those not counted")
     spent = "What one of these jobs costs, in microseconds of processor time, medians."
-    costs = cpu.costs(figures, MEASURE, [way.name for way in WAYS], paired.SPENDERS)
-    return section("Metrics", how, table(heads, rows), spent, costs)
+    costs = cpu.costs(figures, MEASURE, [COUNTED.name, COUNTED.without], paired.SPENDERS)
+    return section("Metrics", how, table(heads, paired.rows(figures, MEASURE, COUNTED)), spent, costs)

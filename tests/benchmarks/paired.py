@@ -1,71 +1,81 @@
-"""What a part of Surefoot costs a job: the same backlog worked off with that part and without it, in turn.
+"""What a part of Surefoot costs a job: backlogs worked off with that part and without it, in turn.
 
-Each time by worker processes of their own and in a ledger of its own, since two processes that do the same differ by
-more than what is looked for. What it costs is processor time, from the enqueueing to the outcome: a rate is made of
-that, and of whatever else happens on the machine.
+By the same worker processes, in which the part is switched, and in one ledger: two processes that do the same differ by
+more than what is looked for. The turns go with, without, without, with, so that what drifts hits both alike. What it
+costs is processor time, from the enqueueing to the outcome: a rate is made of that, and of whatever else happens on the
+machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 
 from tests.benchmarks import cpu
 from tests.benchmarks.backlog import Worked, work_off
-from tests.benchmarks.bypass import GATES, INDEXES, SEALING, WITHOUT
+from tests.benchmarks.bypass import IN, OUT, SEALING, SWITCH, SWITCHED, WITHOUT
 from tests.benchmarks.clients import SurefootClient
 from tests.benchmarks.crew import ASYNCIO_2
-from tests.benchmarks.ends import Stalled
 from tests.benchmarks.figures import Figures
+from tests.benchmarks.markdown import ratio, spread
 from tests.benchmarks.stage import Ground, Stage
 from tests.benchmarks.workers import Workers, working
 
 CREW = ASYNCIO_2
+# Turns of a round, three times with, without, without, with.
+TURNS = 12
 # Whoever enqueues has nothing to do any more once the workers go on, but to look whether they have ended.
 AT_WORK = (cpu.MAIN, cpu.CHILDREN, cpu.POSTGRES, cpu.VALKEY)
-# What tells of a part.
-LEFT = {
-    GATES: "SELECT count(*) FROM events WHERE data ->> 'result_sha256' IS NOT NULL",
-    SEALING: "SELECT count(*) FROM seals",
-}
 SPENDERS = (cpu.MAIN, cpu.POSTGRES, cpu.VALKEY, cpu.PRODUCER)
 
+# Entered around the whole of it, once the workers are warm, and around each turn, which is told whether it is without.
 Around = Callable[[Stage, Workers], AbstractContextManager[object]]
+AroundTurn = Callable[[Stage, Workers, bool], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way to run the workers.
+class Compared:
+    """One part of a worker, which is there in every other turn.
 
     Attributes:
-        name: As the report calls it.
-        without: The parts of them that are out of the way; see bypass.py.
-        told: What they are told beside, in the environment.
+        part: As bypass.py names it.
+        name: As the report calls jobs with it.
+        without: And without it.
+        told: What workers are told beside, in the environment.
         lone_rings: Whether each job has a ring of its own; else one names up to a hundred.
     """
 
+    part: str
     name: str
-    without: Sequence[str] = ()
+    without: str
     told: Mapping[str, str] = field(default_factory=dict)
     lone_rings: bool = False
 
 
-class WayClient(SurefootClient):
-    """Surefoot, with workers that run one way."""
+class SwitchedClient(SurefootClient):
+    """Surefoot, with workers in which a part is switched; nothing is sealed meanwhile, which is measured by itself."""
 
     app = "tests.benchmarks.bypassed"
 
-    def __init__(self, stage: Stage, way: Way) -> None:
-        """Connect nothing yet; take from the ledger what parts have there that are out of the way."""
-        super().__init__(stage, "bench.pure", lone_rings=way.lone_rings)
-        self._told = {WITHOUT: ",".join(way.without)} | dict(way.told)
-        if GATES in way.without:
-            stage.query(f"DROP INDEX {', '.join(INDEXES)}")
+    def __init__(self, stage: Stage, compared: Compared) -> None:
+        """Connect nothing yet; the part is there."""
+        super().__init__(stage, "bench.pure", lone_rings=compared.lone_rings)
+        self._switch = stage.folder / "switch"
+        self._switch.write_bytes(IN)
+        told = {WITHOUT: SEALING, SWITCHED: compared.part, SWITCH: str(self._switch)}
+        self._told = told | dict(compared.told)
 
     def environment(self) -> dict[str, str]:
         """Return a worker's settings, and which of its parts are out of the way."""
         return super().environment() | self._told
+
+    def put(self, *, out: bool) -> None:
+        """Have the part be out of the workers' way, or in it, from now on."""
+        with self._switch.open("r+b") as file:  # the same file, which they have in memory
+            file.write(OUT if out else IN)
 
 
 def rate(measure: str) -> str:
@@ -80,43 +90,55 @@ def per_core(measure: str) -> str:
 
 def run(
     ground: Ground,
-    way: Way,
+    compared: Compared,
     *,
     jobs: int,
     figures: Figures,
     measure: str,
     around: Around = lambda _stage, _workers: nullcontext(),
+    around_turn: AroundTurn = lambda _stage, _workers, _out: nullcontext(),
 ) -> str:
-    """Work off one backlog one way, and keep what it took; `around` is entered once the workers are warm.
+    """Work off so many jobs in each turn, and keep what they took with the part and without it.
 
     Returns:
         A line that tells of it.
     """
-    with ground.stage() as stage, closing(WayClient(stage, way)) as client, working(client, CREW) as workers:
+    found: dict[bool, list[Worked]] = defaultdict(list)
+    with ground.stage() as stage, closing(SwitchedClient(stage, compared)) as client, working(client, CREW) as workers:
         workers.warm(client)
         with around(stage, workers):
-            worked = work_off(client, workers, jobs)
-            _check(stage, way)
-    us = _us_of_all(worked)
-    figures.add(rate(measure), way.name, worked.rate)
-    figures.add(per_core(measure), way.name, 1e6 / sum(us.values()))
-    cpu.keep(figures, measure, way.name, us)
-    return f"{way.name}: {worked.rate:,.0f} jobs/s, {sum(us.values()):,.0f} µs of processor time a job"
+            for turn in range(TURNS):
+                out = turn % 4 in (1, 2)
+                client.put(out=out)
+                with around_turn(stage, workers, out):
+                    found[out].append(work_off(client, workers, jobs))
+    spent = {out: _keep(figures, measure, compared.without if out else compared.name, found[out]) for out in found}
+    return f"{compared.name}: {spent[False]:,.1f} µs of processor time a job, {compared.without}: {spent[True]:,.1f}"
 
 
-def _check(stage: Stage, way: Way) -> None:
-    """Make sure that what is out of the way was, and nothing else, by what these parts leave in the ledger.
-
-    Raises:
-        Stalled: If not.
-    """
-    for part, left in LEFT.items():
-        count = int(stage.query(left)[0][0])
-        if (count == 0) is not (part in way.without):
-            raise Stalled(f"{way.name}: {part} left {count} rows")
+def _keep(figures: Figures, measure: str, name: str, found: list[Worked]) -> float:
+    """Keep what turns of one kind came to; return microseconds for a job."""
+    each = [_us_of_all(worked) for worked in found]
+    us = {who: statistics.fmean(one[who] for one in each) for who in each[0]}
+    figures.add(rate(measure), name, statistics.harmonic_mean([worked.rate for worked in found]))
+    figures.add(per_core(measure), name, 1e6 / sum(us.values()))
+    cpu.keep(figures, measure, name, us)
+    return sum(us.values())
 
 
 def _us_of_all(worked: Worked) -> dict[str, float]:
     """Return what a job took on all of its way, by who spent it."""
     at_work = {spender: worked.cpu_us[spender] for spender in AT_WORK}
     return {who: at_work.get(who, 0.0) + worked.enqueued_us[who] for who in worked.enqueued_us}
+
+
+def rows(figures: Figures, measure: str, compared: Compared) -> list[tuple[str, ...]]:
+    """Return the two rows of a table: with the part and without it."""
+    with_it, without = (per_core(measure), compared.name), (per_core(measure), compared.without)
+    return [
+        (name, spread(figures.of(rate(measure), name)), spread(figures.of(*key)), over)
+        for name, key, over in (
+            (compared.name, with_it, ratio(figures, with_it, without)),
+            (compared.without, without, "1"),
+        )
+    ]

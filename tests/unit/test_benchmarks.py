@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import date
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import console, counting, gates, over_http, targets
-from tests.benchmarks.bypass import PARTS, WITHOUT
+from tests.benchmarks import console, gates, over_http, targets
+from tests.benchmarks.bypass import IN, OUT, PARTS, SEALING, SWITCH, SWITCHED, WITHOUT, switch
 from tests.benchmarks.figures import Figures, Plan, percentile
 from tests.benchmarks.machine import Machine
 from tests.benchmarks.report import BEGIN, END, Run, page, prose_of
 from tests.benchmarks.rounds import BY_ROUND, LEDGER, SECTIONS
 from tests.houses import ROOT
+from worker.sealer import Sealer
 
 PLAN = Plan(rounds=3, jobs=100, waits=10, ledger=1)
 MACHINE = Machine(
@@ -73,21 +76,21 @@ def test_a_target_is_met_or_missed_by_the_median_of_the_rounds() -> None:
     assert rows["the console: a first look at a job, page and all that it names"][1] == "**missed**"
 
 
-def test_gates_and_counting_are_held_to_what_the_same_round_took_without_them() -> None:
+def test_gates_are_held_to_what_the_same_round_took_without_them() -> None:
     figures = Figures()
     for without in (2_000.0, 1_000.0, 4_000.0):
-        figures.add(gates.PER_CORE, gates.WITHOUT.name, without)
-        figures.add(gates.PER_CORE, gates.WITH.name, without * 0.98)
-        figures.add(counting.PER_CORE, counting.UNCOUNTED.name, without)
-        figures.add(counting.PER_CORE, counting.COUNTED.name, without * 0.96)
+        figures.add(gates.PER_CORE, gates.GATED.without, without)
+        figures.add(gates.PER_CORE, gates.GATED.name, without * 0.98)
+        figures.add(gates.PER_CORE, gates.LONE.without, without)
+        figures.add(gates.PER_CORE, gates.LONE.name, without * 0.96)
     found = {tuple(row[2:]) for row in targets.rows(figures) if row[2]}
     assert found == {("**0.980** (0.980 to 0.980)", "met"), ("**0.960** (0.960 to 0.960)", "**missed**")}
 
 
 def test_what_is_hardly_slower_is_not_told_as_a_loss() -> None:
     figures = Figures()
-    figures.add(gates.PER_CORE, gates.WITHOUT.name, 100.0)
-    figures.add(gates.PER_CORE, gates.WITH.name, 98.0)
+    figures.add(gates.PER_CORE, gates.GATED.without, 100.0)
+    figures.add(gates.PER_CORE, gates.GATED.name, 98.0)
     figures.add(over_http.RATE, over_http.DIRECT, 100.0)
     figures.add(over_http.RATE, over_http.HTTP, 50.0)
     assert list(targets.lost(figures)) == [("accepted by one API process, over `Producer` called directly", 2.0)]
@@ -105,13 +108,32 @@ def test_a_percentile_is_a_value_that_was_measured(percent: float, value: float)
     assert percentile([4, 1, 3, 2], percent) == value
 
 
-def test_what_a_worker_is_measured_without_is_where_it_is_taken_from() -> None:
+def test_a_part_that_is_switched_is_out_of_the_way_while_the_file_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "switch"
+    path.write_bytes(IN)
+    real = Sealer.seal
+    try:
+        switch([SEALING], path)
+        sealer = Sealer(None)
+        for state, refused in ((IN, True), (OUT, False), (IN, True)):
+            with path.open("r+b") as file:
+                file.write(state)
+            with pytest.raises(AttributeError) if refused else nullcontext():
+                sealer.seal(None)  # type: ignore[arg-type]  # nothing can be sealed over that
+    finally:
+        Sealer.seal = real  # type: ignore[method-assign]  # it is everybody's
+
+
+@pytest.mark.parametrize("way", [WITHOUT, SWITCHED])
+def test_what_a_worker_is_measured_without_is_where_it_is_taken_from(way: str, tmp_path: Path) -> None:
     # In a process of its own: what is put out of the way stays out of it.
+    (tmp_path / "switch").write_bytes(OUT)
     environment = os.environ | {
         "SUREFOOT_DATABASE_URL": "postgresql+psycopg2://nobody@127.0.0.1:1/none",
         "SUREFOOT_REDIS_URL": "redis://127.0.0.1:1/0",
         "SUREFOOT_ACTION_MODULES": "tests.benchmarks.actions",
-        WITHOUT: ",".join(PARTS),
+        way: ",".join(PARTS),
+        SWITCH: str(tmp_path / "switch"),
     }
     told = "from tests.benchmarks.bypassed import app; print(app.main, sorted(app.tasks))"
     found = subprocess.run(
