@@ -42,8 +42,6 @@ STRANGE_SECONDS, STRANGE_SHARE = 1.0, 1 / 8
 VAIN_SECONDS = 8.0
 # How many of those a worker takes at a look: where all rings got lost, others have places for them, too.
 HERE = 20
-# A ring that waits behind others is looked at again after so long at the soonest.
-CROWDED_LOOK_SECONDS = 20.0
 AWAY_LOOK_SECONDS = 1.0
 AWAY_PAUSE_SECONDS = 1.0
 
@@ -209,8 +207,7 @@ class Relay:
             seconds = [AWAY_LOOK_SECONDS] * len(due)
         else:
             seconds = [
-                _strange_look(float(row.late)) if row.id in strange else _next_look(float(row.late), row.id in silent)
-                for row in due
+                _strange_look(float(row.late)) if row.id in strange else _next_look(float(row.late)) for row in due
             ]
         ids = [row.id for row in due]
         ours = set(connection.execute(LOOKED_AT, {"ids": ids, "seconds": seconds}).scalars()) - strange
@@ -265,9 +262,9 @@ def _strange_look(late: float) -> float:
     return min(LONGEST_LOOK_SECONDS, max(STRANGE_SECONDS, late * STRANGE_SHARE))
 
 
-def _next_look(late: float, rung: bool) -> float:  # noqa: FBT001  one of two facts
+def _next_look(late: float) -> float:
     """Return the seconds until a job is looked at again: it backs off, so that a backlog is not gone over and over."""
-    return min(LONGEST_LOOK_SECONDS, max(RING_PATIENCE_SECONDS if rung else CROWDED_LOOK_SECONDS, late))
+    return min(LONGEST_LOOK_SECONDS, max(RING_PATIENCE_SECONDS, late))
 
 
 def _overlong(late: float) -> bool:
