@@ -48,10 +48,8 @@ class Validation:
             refused = await to_the_end(self._check(performance, returned))
             if refused is not None:
                 return refused
-        hook = performance.spec.hook_for(performance.effect)
-        if performance.spec.confirm and hook is not None:
-            return await self._confirmed(performance, hook) or success
-        return success
+        hook = performance.spec.hook_for(performance.effect) if performance.spec.confirm else None
+        return success if hook is None else await self._confirmed(performance, hook) or success
 
     async def _check(self, performance: Performance, returned: Any) -> InvalidResult | None:
         for check in performance.spec.checks:
