@@ -335,6 +335,15 @@ def test_the_time_for_which_an_intent_waited_to_be_written_is_the_attempts() -> 
     assert broken(timed_out(0.2, waited=0.4)) == set()
 
 
+@pytest.mark.parametrize(("after", "found"), [(0.6, set()), (0.1, {"I6"})])
+def test_doubt_of_an_attempt_whose_request_never_came_has_a_reason_once_its_time_is_over(
+    after: float, found: set[str]
+) -> None:
+    story = timed_out(after)
+    story.effects.clear()
+    assert broken(story) == found
+
+
 def test_doubt_of_an_attempt_that_had_time_left_has_none() -> None:
     assert the_finding(timed_out(0.1), "I6").startswith("a fault behind every doubt")
 
