@@ -348,7 +348,7 @@ def _accept_whole(
 ) -> list[Answer]:
     """Accept in a transaction, which is taken back where this raises."""
     answers = accept(connection, envelopes, rings=rings)
-    refuse_late(answers, envelopes)
+    refuse_late(connection, answers, envelopes)
     return _refusing(answers, envelopes, conflicts)
 
 

@@ -137,6 +137,7 @@ FROM accepted
     patience="double precision",
 )
 
+CLOCK = text("SELECT clock_timestamp()")
 STANDING = text(
     "SELECT CAST(d.params AS text) AS params, j.action_version"
     " FROM jobs j JOIN decisions d ON d.job_id = j.id WHERE j.id = :id"
@@ -167,6 +168,7 @@ class Answer:
         accepted_at: When that job was accepted.
         due: Whether it was created and may be performed now, so that it should be rung.
         paths: Where the two requests differ, for a conflict.
+        wrote: Whether this very statement wrote the job; an earlier try of the same request may have.
     """
 
     outcome: Outcome
@@ -175,6 +177,7 @@ class Answer:
     accepted_at: datetime
     due: bool
     paths: tuple[str, ...] = ()
+    wrote: bool = False
 
 
 def accept(
@@ -264,15 +267,23 @@ def refuse_conflicts(answers: Sequence[Answer], envelopes: Sequence[Envelope]) -
         raise IdempotencyConflict(found)
 
 
-def refuse_late(answers: Sequence[Answer], envelopes: Sequence[Envelope]) -> None:
-    """Raise InvalidRequest for the first of a batch that was created after its deadline, which the caller takes back.
+def refuse_late(connection: Connection, answers: Sequence[Answer], envelopes: Sequence[Envelope]) -> None:
+    """Raise InvalidRequest for the first of a batch that was written after its deadline, which the caller takes back.
 
-    By the ledger's clock, and only here: a request that was accepted in time and is sent again, since its answer was
-    lost, finds its job, however late; and one that was on its way for long is not accepted after it was refused.
+    By the ledger's clock once it is written, and only here: a request that was accepted in time and is sent again,
+    since its answer was lost, finds its job, however late; and one that was on its way for long, or waited for its key,
+    is not accepted after it was refused.
     """
-    for index, (envelope, answer) in enumerate(zip(envelopes, answers, strict=True)):
-        deadline = envelope.deadline
-        if answer.outcome == "created" and deadline is not None and deadline <= answer.accepted_at:
+    written = [
+        (envelope.deadline, index)
+        for index, (envelope, answer) in enumerate(zip(envelopes, answers, strict=True))
+        if answer.wrote and envelope.deadline is not None
+    ]
+    if not written:
+        return
+    now: datetime = connection.execute(CLOCK).scalar_one()
+    for deadline, index in written:
+        if deadline <= now:
             raise no_time_left(deadline, index)
 
 
@@ -296,7 +307,7 @@ def _answer(row: Any, envelope: Envelope) -> Answer:
     created = row.created or row.id == envelope.id
     outcome: Outcome = "created" if created else "replayed" if row.same else "conflict"
     due = row.due or (created and (envelope.run_at is None or envelope.run_at <= row.accepted_at))
-    return Answer(outcome, row.id, State(row.state), row.accepted_at, due)
+    return Answer(outcome, row.id, State(row.state), row.accepted_at, due, wrote=row.created)
 
 
 def _with_paths(connection: Connection, envelopes: Sequence[Envelope], answers: list[Answer]) -> Iterator[Answer]:

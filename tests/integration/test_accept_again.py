@@ -128,6 +128,23 @@ def test_after_the_deadline_another_request_under_the_key_is_a_conflict_as_befor
         lone_producer.enqueue("test.add", {"a": 1, "b": 3}, idempotency_key="k", deadline=deadline)
 
 
+def test_a_request_that_waits_until_its_deadline_is_over_is_refused_and_not_accepted_after_all(
+    lone_producer: Producer, engine: Engine
+) -> None:
+    deadline = soon()
+    ask = partial(lone_producer.enqueue, "test.add", ADD, idempotency_key="k", deadline=deadline)
+    with ThreadPoolExecutor(1) as others, engine.connect() as looking:
+        with engine.connect().execution_options(isolation_level="READ COMMITTED") as own, own.begin() as begun:
+            ask(connection=own)
+            waiting = others.submit(ask)
+            until(lambda: looking.execute(WAITS).scalar())
+            until_passed(engine, deadline)
+            begun.rollback()
+        with pytest.raises(InvalidRequest, match="leaves no time"):
+            waiting.result()
+        assert looking.execute(COUNT).scalar() == 0
+
+
 def test_a_request_sent_again_after_its_deadline_waits_for_its_first_which_is_not_committed_yet(
     lone_producer: Producer, engine: Engine
 ) -> None:
