@@ -102,7 +102,7 @@ class Asked(Rows):
             deadline_at=envelope.deadline,
         )
         self.note(row, "accepted")
-        return Answer("created", row.id, State.QUEUED, self.now, due=due)
+        return Answer("created", row.id, State.QUEUED, self.now, due=due, wrote=True)
 
 
 def _runs_anew(envelope: Envelope, row: Row) -> bool:
