@@ -17,6 +17,7 @@ from uuid import UUID
 import psutil
 
 from producer import Producer, Settings
+from producer.ledger.states import AT_REST
 from worker.start import POOL_ENVIRONMENT, worker_command
 
 ROOT = Path(__file__).parent.parent
@@ -82,7 +83,12 @@ class WorkerProcess:
 
     def lines_of(self, job_id: UUID) -> list[dict[str, Any]]:
         """The lines of a job that has ended, waited for: the last of them follows the commit that a reader sees."""
-        until(lambda: any(line["job_id"] == str(job_id) for line in self.events("attempt.settled")))
+
+        def told() -> bool:
+            settled = self.events("attempt.settled")
+            return any(line["job_id"] == str(job_id) and line["state"] in AT_REST for line in settled)
+
+        until(told)
         return [line for line in self.lines() if line.get("job_id") == str(job_id)]
 
     def kill(self) -> None:

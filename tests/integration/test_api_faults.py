@@ -185,6 +185,8 @@ def test_told_to_stop_it_answers_those_who_wait_and_exits_well(api: Api, key: st
     headers = bearer(key) | {"Idempotency-Key": str(uuid4())}
     job = api.client.post("/v1/jobs", json=LATER, headers=headers).json()["job"]["id"]
     with connected(api) as line:
+        line.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in line.recv(4_096)  # once it is answered, it is nobody's whom the server has not let in yet
         line.sendall(waiting_for(job, key, seconds=60))
         assert api.client.get("/livez").status_code == 200  # what came before it has arrived, too
         api.process.send_signal(signal.SIGTERM)

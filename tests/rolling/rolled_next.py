@@ -7,7 +7,7 @@ from rolled_notes import note, opened
 from tasks import Context, action
 
 
-@action("rolled.same", effect="unsafe")
+@action("rolled.same", effect="unsafe", timeout=600.0)
 async def same(log: str, ctx: Context, gate: str = "/") -> str:
     """Do what both builds do."""
     note(ctx, log, "same")
