@@ -31,8 +31,13 @@ def play(ground: Ground, plan: Plan, figures: Figures, number: int) -> Iterator[
     """Measure one round; yields a line for it."""
     del number
     yield paired.run(
-        ground, COUNTED, jobs=plan.batched // 2, figures=figures, measure=MEASURE, around_turn=_scraped_or_not
+        ground, COUNTED, jobs=turn_jobs(plan), figures=figures, measure=MEASURE, around_turn=_scraped_or_not
     )
+
+
+def turn_jobs(plan: Plan) -> int:
+    """Return how many jobs are worked off in a turn."""
+    return plan.batched // 8
 
 
 @contextmanager
@@ -108,10 +113,10 @@ def _port_in(log: Path) -> int:
 
 def show(plan: Plan, figures: Figures) -> str:
     """Return the section of the page."""
-    how = f"""{paired.TURNS} backlogs a round of {plan.batched // 2:,} jobs by batch rings, worked off as above by
-        {paired.CREW}, by turns as for gates: counted, with each worker's `/metrics` read once a second, and not.
-        Processor time is that of workers, servers and producer, from the enqueueing to the outcome; that of whoever
-        reads is not in it."""
+    how = f"""{paired.TURNS} backlogs a round of {turn_jobs(plan):,} jobs by batch rings, worked off as above by
+        {paired.CREW}, by turns as for gates: counted, with each worker's `/metrics` read at least once a second, and
+        not. Processor time is that of workers, servers and producer, from the enqueueing to the outcome; that of
+        whoever reads is not in it."""
     heads = ("", "jobs/s", "jobs for a second of processor time", "over those not counted")
     spent = "What one of these jobs costs, in microseconds of processor time, medians."
     costs = cpu.costs(figures, MEASURE, [COUNTED.name, COUNTED.without], paired.SPENDERS)

@@ -1,4 +1,4 @@
-"""How much is measured, and what was: one figure a round for each measure and each of those who are measured."""
+"""How much is measured, and what was: one figure a round, or several, for each measure and each who is measured."""
 
 from __future__ import annotations
 

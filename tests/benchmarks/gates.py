@@ -57,7 +57,7 @@ def play(ground: Ground, plan: Plan, figures: Figures, number: int) -> Iterator[
 
 def turn_jobs(plan: Plan, compared: Compared) -> int:
     """Return how many jobs are worked off in a turn."""
-    return plan.jobs // 2 if compared.lone_rings else plan.batched // 2
+    return plan.jobs // 4 if compared.lone_rings else plan.batched // 8
 
 
 def on_record_or_not(jobs: int) -> paired.AroundTurn:
@@ -111,12 +111,12 @@ def sealed_afterwards(jobs: int, figures: Figures) -> paired.Around:
 def show(plan: Plan, figures: Figures) -> str:
     """Return the section of the page."""
     how = f"""{paired.TURNS} backlogs a round for each part, {turn_jobs(plan, GATED):,} jobs by batch rings or
-        {turn_jobs(plan, LONE):,} with a ring each, worked off as above by {paired.CREW}. Every other one is worked off
-        without the part, by the same processes, in which it is switched: with, without, without, with. Without gates,
-        no policy and no budget is looked up, no check, and nobody who was asked too long ago; turns, holds, limits and
-        breakers are there in both. Without the record, no digest of a result is left, and the ledger has no index of
-        events by their time. Processor time is that of workers, servers and producer, from the enqueueing to the
-        outcome."""
+        {turn_jobs(plan, LONE):,} with a ring each, worked off as above by {paired.CREW}. Half of them are worked off
+        without the part, by the same processes, in which it is switched: with, without, without, with. Each four give
+        one figure; the medians of all, and their ranges, stand here. Without gates, no policy and no budget is looked
+        up, no check, and nobody who was asked too long ago; turns, holds, limits and breakers are there in both.
+        Without the record, no digest of a result is left, and the ledger has no index of events by their time.
+        Processor time is that of workers, servers and producer, from the enqueueing to the outcome."""
     heads = ("", "jobs/s", "jobs for a second of processor time", "over those without")
     found = [row for compared in ALL for row in paired.rows(figures, MEASURE, compared)]
     spent = "What one of these jobs costs, in microseconds of processor time, medians; sealing is not in it."

@@ -1,9 +1,10 @@
 """What a part of Surefoot costs a job: backlogs worked off with that part and without it, in turn.
 
 By the same worker processes, in which the part is switched, and in one ledger: two processes that do the same differ by
-more than what is looked for. The turns go with, without, without, with, so that what drifts hits both alike. What it
-costs is processor time, from the enqueueing to the outcome: a rate is made of that, and of whatever else happens on the
-machine.
+more than what is looked for. Turns are short, since a machine's speed drifts by a quarter within a minute, and go with,
+without, without, with: what drifts evenly hits both alike. Each four give one figure, so that what hits a few of them,
+as a checkpoint does, is not in the median. What it costs is processor time, from the enqueueing to the outcome: a rate
+is made of that, and of whatever else happens on the machine.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from tests.benchmarks.stage import Ground, Stage
 from tests.benchmarks.workers import Workers, working
 
 CREW = ASYNCIO_2
-# Turns of a round, three times with, without, without, with.
-TURNS = 12
+# Whether a turn is without the part, for the four that are compared; and how many turns there are in a round.
+FOUR = (False, True, True, False)
+TURNS = 10 * len(FOUR)
 # Whoever enqueues has nothing to do any more once the workers go on, but to look whether they have ended.
 AT_WORK = (cpu.MAIN, cpu.CHILDREN, cpu.POSTGRES, cpu.VALKEY)
 SPENDERS = (cpu.MAIN, cpu.POSTGRES, cpu.VALKEY, cpu.PRODUCER)
@@ -101,23 +103,28 @@ def run(
     """Work off so many jobs in each turn, and keep what they took with the part and without it.
 
     Returns:
-        A line that tells of it.
+        A line that tells of it: microseconds for a job, and how many times as many jobs there are with the part.
     """
-    found: dict[bool, list[Worked]] = defaultdict(list)
+    names = {False: compared.name, True: compared.without}
+    spent = defaultdict[bool, list[float]](list)
     with ground.stage() as stage, closing(SwitchedClient(stage, compared)) as client, working(client, CREW) as workers:
         workers.warm(client)
         with around(stage, workers):
-            for turn in range(TURNS):
-                out = turn % 4 in (1, 2)
-                client.put(out=out)
-                with around_turn(stage, workers, out):
-                    found[out].append(work_off(client, workers, jobs))
-    spent = {out: _keep(figures, measure, compared.without if out else compared.name, found[out]) for out in found}
-    return f"{compared.name}: {spent[False]:,.1f} µs of processor time a job, {compared.without}: {spent[True]:,.1f}"
+            for _ in range(TURNS // len(FOUR)):
+                found = defaultdict[bool, list[Worked]](list)
+                for out in FOUR:
+                    client.put(out=out)
+                    with around_turn(stage, workers, out):
+                        found[out].append(work_off(client, workers, jobs))
+                for out, name in names.items():
+                    spent[out].append(_keep(figures, measure, name, found[out]))
+    told = (f"{name}: {statistics.median(spent[out]):,.1f} µs of processor time a job" for out, name in names.items())
+    over = statistics.median(without / with_it for with_it, without in zip(spent[False], spent[True], strict=True))
+    return f"{', '.join(told)}; {over:.3f}"
 
 
 def _keep(figures: Figures, measure: str, name: str, found: list[Worked]) -> float:
-    """Keep what turns of one kind came to; return microseconds for a job."""
+    """Keep what the turns of one kind among four came to; return microseconds for a job."""
     each = [_us_of_all(worked) for worked in found]
     us = {who: statistics.fmean(one[who] for one in each) for who in each[0]}
     figures.add(rate(measure), name, statistics.harmonic_mean([worked.rate for worked in found]))
