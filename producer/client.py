@@ -12,7 +12,6 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from producer.catalogue import Actions
 from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request
@@ -29,6 +28,8 @@ from producer.spans import asking, tracer
 from producer.waiting import LOOK_SECONDS
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from producer.approvals import Approvals
     from producer.breakers import Breakers
     from producer.budgets import Budgets
@@ -323,10 +324,7 @@ class Producer(Jobs):
 
 def _accept_within(target: Connection | Session, envelopes: Sequence[Envelope], conflicts: str) -> list[Answer]:
     """Accept in the caller's transaction, and have the database wake the relays when, and only when, it commits."""
-    connection = target.connection() if isinstance(target, Session) else target
-    if not isinstance(connection, Connection):
-        kind = type(target).__name__
-        raise InvalidRequest("connection", f"must be a SQLAlchemy Connection or Session, not {kind}")
+    connection = _connection_of(target)
     if not in_a_transaction(connection):
         raise InvalidRequest("connection", "is in autocommit, so there is no transaction that the job could belong to")
     with connection.begin_nested():  # a refused batch takes only itself back, not the caller's own work
@@ -336,6 +334,18 @@ def _accept_within(target: Connection | Session, envelopes: Sequence[Envelope], 
     if any(answer.due for answer in answers):
         connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": WAKE_CHANNEL})
     return answers
+
+
+def _connection_of(target: Connection | Session) -> Connection:
+    if isinstance(target, Connection):
+        return target
+    # Who has a session has loaded it; for everybody else the ORM is a sixth of what a start takes.
+    from sqlalchemy.orm import Session  # noqa: PLC0415
+
+    if isinstance(target, Session):
+        return target.connection()
+    kind = type(target).__name__
+    raise InvalidRequest("connection", f"must be a SQLAlchemy Connection or Session, not {kind}")
 
 
 def _may_be_late(envelope: Envelope) -> bool:
