@@ -20,11 +20,13 @@ from worker.canary import Listening
 from worker.loop import wait_for
 from worker.parts import Parts, assemble
 from worker.perform import Closed
+from worker.served import Served
 from worker.settings import WorkerSettings
 from worker.transport import install
 
 settings = WorkerSettings.from_env()
 actions = load(settings.action_modules)
+served = Served()  # the one part that forks share
 install()
 app = Celery("surefoot", events="worker.events:Events")
 app.config_from_object("celeryconfig")
@@ -38,7 +40,7 @@ def parts() -> Parts:
 
 @cache
 def _parts(_pid: int) -> Parts:
-    return assemble(settings, actions, app)
+    return assemble(settings, actions, app, served)
 
 
 def _make_task(spec: ActionSpec) -> None:

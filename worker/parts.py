@@ -70,9 +70,14 @@ class Parts:
     anchors: Anchors
 
 
-def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: Celery) -> Parts:
-    """Make the parts. Nothing connects and no thread starts before it is needed."""
-    worker = worker_name()
+def assemble(
+    settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: Celery, served: Served | None = None
+) -> Parts:
+    """Make the parts. Nothing connects and no thread starts before it is needed.
+
+    How far the queues are served is all that processes share; None is for one that has no children.
+    """
+    worker, served = worker_name(), served or Served()
     # Three connections at most, whatever the concurrency: the writer's, the renewals', and the relay's, which only a
     # worker's first process opens.
     engine = open_engine(settings.database_url, connections=1, name=f"{worker[:56]} relay")
@@ -121,7 +126,7 @@ def assemble(settings: WorkerSettings, actions: Mapping[str, ActionSpec], app: C
         verifier=Verifier(writer, performer, timer, announcer, settings.crash_cap),
         timer=timer,
         announcer=announcer,
-        served=(served := Served()),
+        served=served,
         jitter=random.random,
     )
     alerts = Alerts(settings, who=worker)
