@@ -10,8 +10,8 @@ STAMP  := $(VENV)/.installed
 demo: setup            ## the support desk: real servers, a real worker, injected faults
 	@$(BIN)/surefoot-worker demo $(ARGS)
 
-test: setup            ## the whole suite, on real servers; it waits more than it works, so four files go on at once
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --ignore tests/containers $(ARGS)
+test: setup            ## the whole suite, on real servers; it waits more than it works, so three files go on at once
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --ignore tests/containers $(ARGS)
 
 containers: setup      ## the image and the compose files on a Docker engine; skipped, and said, where there is none
 	@$(BIN)/python -m pytest tests/containers $(ARGS)

@@ -40,7 +40,8 @@ WITH named AS MATERIALIZED (
     AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
 ), claimed AS (
   UPDATE jobs j SET state = '{State.CLAIMED}', waiting_for = NULL, waiting_on = NULL, fence = fence + 1,
-    lease_owner = :worker, lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = last_seq + 1
+    looks_left = NULL, lease_owner = :worker, lease_expires_at = clock_timestamp() + make_interval(secs => :lease),
+    last_seq = last_seq + 1
   FROM due WHERE j.id = due.id
   RETURNING j.*
 ), noted AS (

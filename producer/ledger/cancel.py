@@ -13,6 +13,9 @@ from producer.ledger.acts import act_of, note_act
 from producer.ledger.engine import transaction_on
 from producer.ledger.states import LEASED, State, in_sql, looks_left, may_become
 
+# By a statement of its own: one that waits for a row changes it as it was before, until the database notices; and a
+# lease that is over by then, or not there yet, would be left with a state that it does not go with.
+LOCK = text("SELECT FROM jobs WHERE id = :id AND tenant = :tenant FOR UPDATE")
 CANCEL = text(f"""
 WITH asked AS (
   SELECT id, CASE WHEN state IN ({in_sql(LEASED)}) THEN state
@@ -20,7 +23,6 @@ WITH asked AS (
   FROM jobs
   WHERE id = :id AND tenant = :tenant AND cancel_requested_at IS NULL
     AND state IN ({may_become(State.CANCELLED)}, '{State.RUNNING}')
-  FOR UPDATE
 ), moved AS (
   UPDATE jobs j SET state = a.becomes, waiting_for = NULL, waiting_on = NULL,
     cancel_requested_at = clock_timestamp(),
@@ -66,6 +68,7 @@ def cancel(connection: Connection, tenant: str, job_id: UUID, *, reason: str | N
     asked = {"id": job_id, "tenant": tenant}
     said = {**asked, "reason": reason, "who": actor.who, "via": actor.via}
     with transaction_on(connection):
+        connection.execute(LOCK, asked)
         state = connection.execute(CANCEL, said).scalar()
         if state is not None:
             note_act(connection, act_of(actor, tenant, "cancel", job_id, reason=reason))

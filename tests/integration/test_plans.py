@@ -158,6 +158,7 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
         {**dict.fromkeys(accept.COLUMNS), **json.loads(ASKED)[0], "rings": True, "patience": 2},
     ),
     "note_replays": (accept.NOTE_REPLAYS, {"ids": [UUID(JOB)], "noted": 10}),
+    "cancel_lock": (cancel.LOCK, {"id": JOB, "tenant": "default"}),
     "cancel": (cancel.CANCEL, {"id": JOB, "tenant": "default", "reason": None, "who": "ada", "via": "cli"}),
     "retry": (
         retry.RETRY,

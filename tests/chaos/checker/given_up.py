@@ -10,6 +10,8 @@ from tests.chaos.checker.view import View, about, event_name
 from tests.chaos.evidence import Cancel
 
 I17, I18 = "I17", "I18"
+# What the ledger says of a statement that it cannot carry out. Whoever asks for what cannot be is answered in words.
+OURS = ("IntegrityError", "ProgrammingError", "DataError", "InternalError")
 
 
 def deadlines_hold(view: View, tally: Tally) -> Iterator[Finding]:
@@ -29,7 +31,10 @@ def deadlines_hold(view: View, tally: Tally) -> Iterator[Finding]:
 
 
 def cancels_hold(view: View, tally: Tally) -> Iterator[Finding]:
-    """Find jobs that nobody cancelled, and jobs that went on although somebody was told that they would not."""
+    """Find jobs that nobody cancelled, jobs that went on although somebody was told that they would not, and refusals.
+
+    To cancel is never wrong: it fails where the ledger is away, and not otherwise.
+    """
     asked: dict[str, list[Cancel]] = {}
     for line in view.evidence.cancels:
         asked.setdefault(line.job_id, []).append(line)
@@ -44,6 +49,10 @@ def cancels_hold(view: View, tally: Tally) -> Iterator[Finding]:
         if any(line.answer == "cancelled" for line in lines) and job.row.state != State.CANCELLED:
             found = f"it is {job.row.state}"
             yield about(I18, job, "cancelled, as whoever asked was told", found, *where)
+    for line in view.evidence.cancels:
+        if line.error is not None and line.error.startswith(OURS):
+            expected, where = "an answer, or an outage", (f"cancels.jsonl:{line.line}",)
+            yield Finding(invariant=I18, expected=expected, found=line.error, job=line.job_id, rests_on=where)
     for job_id, lines in asked.items():
         if job_id not in view.jobs and any(line.op == "ok" for line in lines):
             yield Finding(invariant=I18, expected="a job that can be cancelled", found="none", job=job_id)

@@ -45,7 +45,7 @@ def accepted_anew() -> None:
 def cancel_overwrites() -> None:
     """Whoever cancels has it so, whatever has come of the job by then."""
     changed = cancelling.CANCEL.text
-    changed = changed.replace(changed[changed.index("AND state IN (") : changed.index("FOR UPDATE")], "")
+    changed = changed.replace(changed[changed.index("AND state IN (") : changed.index("), moved AS")], "")
     start, end = changed.index("CASE WHEN state IN ("), changed.index("END AS becomes")
     changed = replaced(changed, changed[start:end], "CASE WHEN true THEN 'cancelled' ")
     put(cancelling, "CANCEL", text(changed))

@@ -32,7 +32,7 @@ FIGURES: Mapping[str, str] = {
     "kinds": "kinds of faults",
     "in_doubt": "jobs left in doubt",
     "in_doubt_share": "share of jobs left in doubt",
-    "in_doubt_in_calm": "doubts before the first fault",
+    "in_doubt_in_calm": "doubts before the first fault, deadlines aside",
     "calm_throughput": "throughput in calm",
     "storm_throughput": "throughput in the storm",
     "between_faults_throughput": "throughput between faults",

@@ -52,6 +52,15 @@ def test_a_job_that_went_on_although_its_end_was_promised_is_found() -> None:
     assert [found.found for found in findings(story, "I18")] == ["it is succeeded"]
 
 
+def test_a_cancellation_that_the_ledger_refused_is_found_and_one_that_met_an_outage_is_not() -> None:
+    story = Story()
+    story.accepted().cancelled()
+    asked = story.cancels[-1]
+    for error in ("OperationalError: server closed the connection", "IntegrityError: jobs_lease_check"):
+        story.cancels.append(replace(asked, op="info", answer=None, error=error))
+    assert the_finding(story, "I18") == "an answer, or an outage / IntegrityError: jobs_lease_check"
+
+
 def ticked(story: Story, tick: float) -> JobStory:
     story.tick(max(0.0, tick - story.now))
     key = f"schedule:beat:{datetime.fromtimestamp(tick, UTC):%Y-%m-%dT%H:%M:%SZ}"
