@@ -1,7 +1,12 @@
-"""The OpenAPI document is true, and complete enough: it is fuzzed, and a client that is generated from it works."""
+"""The OpenAPI document is true, and complete enough: it is fuzzed, and a client that is generated from it works.
+
+`API_EXAMPLES=200` looks further than every run of the tests does; with `--hypothesis-profile=default` as well, it looks
+at other examples each time.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +28,7 @@ from producer.api.settings import ApiSettings
 from tests.api_process import Api, api_of
 from tests.houses import House
 
-EXAMPLES = 25
+EXAMPLES = int(os.environ.get("API_EXAMPLES", "12"))
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 # They stream until their job is at rest, which a made-up id never is.
 STREAMS = "/v1/jobs/{job_id}/live"
