@@ -188,6 +188,11 @@ def test_flower_shows_the_actions_by_name_to_who_has_the_password(tmp_path: Path
         assert [task["name"] for task in tasks.values() if task["state"] != "SUCCESS"] == ["http.request"]
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"http://{host}/api/tasks", timeout=10)
+        # Whoever looks on has what the next lines tell: the same servers, from another terminal.
+        source = next(line for line in lines if "source " in line).rsplit("source ", 1)[1].strip()
+        look = f". {source} && {BIN / 'surefoot'} jobs --limit 1"
+        seen = subprocess.run(["sh", "-c", look], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert "demo-" in seen.stdout, seen.stderr
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)

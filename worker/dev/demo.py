@@ -21,7 +21,7 @@ from producer.ledger.reads import JobRecord
 from worker.dev.desk import Desk, Handled
 from worker.dev.scenarios import Play, play_all
 from worker.dev.simulate import ACTIONS
-from worker.dev.stage import FOLDER, Stage, flower, stage, worker
+from worker.dev.stage import FOLDER, Stage, environment_file, flower, stage, worker
 from worker.dev.standins import MODEL, TICKETS, StandIns, Ticket, read_tickets, stand_ins
 from worker.dev.world import mail_and_proxy, world
 
@@ -181,8 +181,9 @@ def _where_next(on: Stage, desk: Desk, handled: Sequence[Handled]) -> Renderable
 
 
 def _stay(console: Console, on: Stage, address: str) -> None:
-    console.print(f"\nEverything is still up. Flower: {address}   Ctrl-C ends it.")
-    with _ending_quietly():
+    with environment_file(on.folder / "env", on.environment) as file, _ending_quietly():
+        console.print(f"\nIn other terminals, here:  source .venv/bin/activate && source {file}")
+        console.print(f"Everything is still up. Flower: {address}   Ctrl-C ends it.")
         on.servers.until_one_ends()
 
 
