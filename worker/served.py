@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import mmap
 import time
+from array import array
 from collections.abc import Iterable
 from functools import lru_cache
+from math import inf
 from zlib import crc32
 
 from worker.attempt import Attempt
 
 # Rings of several producers may be late for one another by so long. To ring once too often costs a look at a job.
 APART_SECONDS = 2.0
-# Two queues that share a place, one time in four thousand, are rung once too often, too.
-PLACES = 4096
+# Queues and priorities that happen to share a place are taken for one, which rings for the slower of them too often.
+PLACES = 2**16
 
 
 class Served:
@@ -30,8 +32,9 @@ class Served:
 
     def __init__(self) -> None:
         """Know of none."""
-        # In memory that forks share, by a clock that they share. Zero is none.
+        # In memory that forks share, by a clock that they share.
         self._due = memoryview(mmap.mmap(-1, 8 * PLACES)).cast("d")
+        self._due[:] = array("d", [-inf]) * PLACES
 
     def note(self, attempts: Iterable[Attempt]) -> None:
         """Take over what has just been claimed. A job that somebody had before may have come by other ways."""
@@ -43,8 +46,7 @@ class Served:
 
     def is_past(self, queue: str, priority: int, late_seconds: float) -> bool:
         """Whether a job that is due for so long would have been served, had its ring been there."""
-        newest = self._due[_place(queue, priority)]
-        return newest > 0 and newest - (time.monotonic() - late_seconds) > APART_SECONDS
+        return self._due[_place(queue, priority)] - (time.monotonic() - late_seconds) > APART_SECONDS
 
 
 @lru_cache(1024)

@@ -176,7 +176,8 @@ SELECT id, CASE WHEN noted <> 'late_result' THEN 'repeated' ELSE 'late' END FROM
     worker="text",
 )
 
-# What somebody else has locked is left for the next time: one such row must not cost a process all of its leases.
+# What somebody else has locked is left for the next time: one such row must not cost a process all of its leases. It
+# is renewed only after its claim was answered, so that every version of the row that this may see has a lease.
 RENEW = Prepared(
     "renew",
     f"""

@@ -21,11 +21,11 @@ WITH asked AS (
   SELECT id, CASE WHEN state IN ({in_sql(LEASED)}) THEN state
                   WHEN maybe_happened THEN '{State.IN_DOUBT}' ELSE '{State.CANCELLED}' END AS becomes
   FROM jobs
-  WHERE id = :id AND tenant = :tenant AND cancel_requested_at IS NULL
+  WHERE id = :id AND tenant = :tenant AND (cancel_requested_at IS NULL OR state NOT IN ({in_sql(LEASED)}))
     AND state IN ({may_become(State.CANCELLED)}, '{State.RUNNING}')
 ), moved AS (
   UPDATE jobs j SET state = a.becomes, waiting_for = NULL, waiting_on = NULL,
-    cancel_requested_at = clock_timestamp(),
+    cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp()),
     finished_at = CASE WHEN a.becomes = '{State.CANCELLED}' THEN clock_timestamp() END,
     looks_left = {looks_left("a.becomes")},
     due_at = CASE WHEN a.becomes = '{State.IN_DOUBT}' THEN statement_timestamp() ELSE j.due_at END,
@@ -63,7 +63,7 @@ def cancel(connection: Connection, tenant: str, job_id: UUID, *, reason: str | N
         ``cancelled``; ``requested`` where a worker owns the job: it stops before the effect if it has not begun
         it, and otherwise the job ends as its attempt does; ``in_doubt`` where it was waiting to be tried again and
         an earlier attempt may have had its effect; ``too_late`` where it has ended otherwise, or is not there. Asking
-        again gives the same answer, as long as the job stands so.
+        again gives the same answer, as long as the job stands so; one that its worker has given back is cancelled.
     """
     asked = {"id": job_id, "tenant": tenant}
     said = {**asked, "reason": reason, "who": actor.who, "via": actor.via}

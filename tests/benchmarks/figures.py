@@ -53,15 +53,15 @@ class Figures:
     taken: dict[Key, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, measure: str, who: str, figure: float) -> None:
-        """Keep one round's figure."""
+        """Keep a figure: a round's, or of one of several comparisons in it."""
         self.taken[measure, who].append(figure)
 
     def of(self, measure: str, who: str) -> list[float]:
-        """Return the figures of all rounds, in order; empty where this was not measured."""
+        """Return the figures in order; empty where this was not measured."""
         return self.taken.get((measure, who), [])
 
     def median(self, measure: str, who: str) -> float:
-        """Return the median of the rounds."""
+        """Return the median of all."""
         return statistics.median(self.of(measure, who))
 
     def who_in(self, measure: str) -> list[str]:
@@ -69,7 +69,7 @@ class Figures:
         return sorted(who for each, who in self.taken if each == measure)
 
     def ratios(self, mine: Key, other: Key) -> list[float]:
-        """Return one figure over another, round by round; empty where either was not measured."""
+        """Return one figure over another, each with its own; empty where either was not measured."""
         mines, others = self.of(*mine), self.of(*other)
         return [a / b for a, b in zip(mines, others, strict=True)] if mines and others else []
 

@@ -61,13 +61,17 @@ def turn_jobs(plan: Plan, compared: Compared) -> int:
 
 
 def on_record_or_not(jobs: int) -> paired.AroundTurn:
-    """Return what takes the index away for the turns without, and makes sure of the digests in both."""
+    """Return what takes the index away for the turns without, and makes sure of the digests in both.
+
+    It is made anew for each turn with it: what every process has to plan again after that, both kinds have to.
+    """
 
     @contextmanager
     def around_turn(stage: Stage, _workers: Workers, out: bool) -> Iterator[None]:  # noqa: FBT001  as it is called
         how, before = str(stage.query(HOW_IT_IS_MADE)[0][0]), _digests(stage)
-        if out:
-            stage.query(f"DROP INDEX {INDEX}")
+        stage.query(f"DROP INDEX {INDEX}")
+        if not out:
+            stage.query(how)
         yield
         if out:
             stage.query(how)

@@ -39,5 +39,5 @@ def spread(figures: Sequence[float], digits: int = 0, unit: str = "") -> str:
 
 
 def ratio(figures: Figures, mine: Key, other: Key) -> str:
-    """Return one figure over another, taken within each round, as `spread` does."""
+    """Return one figure over another, taken within each round or comparison, as `spread` does."""
     return "1" if mine == other else spread(figures.ratios(mine, other), 2)

@@ -3,8 +3,8 @@
 By the same worker processes, in which the part is switched, and in one ledger: two processes that do the same differ by
 more than what is looked for. Turns are short, since a machine's speed drifts by a quarter within a minute, and go with,
 without, without, with: what drifts evenly hits both alike. Each four give one figure, so that what hits a few of them,
-as a checkpoint does, is not in the median. What it costs is processor time, from the enqueueing to the outcome: a rate
-is made of that, and of whatever else happens on the machine.
+as a checkpoint does, is not in the median; nor is what that costs. What a part costs is processor time, from the
+enqueueing to the outcome: a rate is made of that, and of whatever else happens on the machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AroundTurn = Callable[[Stage, Workers, bool], AbstractContextManager[object]]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One part of a worker, which is there in every other turn.
+    """One part of a worker, which is there in half of the turns.
 
     Attributes:
         part: As bypass.py names it.
@@ -97,6 +97,7 @@ def run(
     jobs: int,
     figures: Figures,
     measure: str,
+    turns: int = TURNS,
     around: Around = lambda _stage, _workers: nullcontext(),
     around_turn: AroundTurn = lambda _stage, _workers, _out: nullcontext(),
 ) -> str:
@@ -110,7 +111,7 @@ def run(
     with ground.stage() as stage, closing(SwitchedClient(stage, compared)) as client, working(client, CREW) as workers:
         workers.warm(client)
         with around(stage, workers):
-            for _ in range(TURNS // len(FOUR)):
+            for _ in range(turns // len(FOUR)):
                 found = defaultdict[bool, list[Worked]](list)
                 for out in FOUR:
                     client.put(out=out)

@@ -14,22 +14,26 @@ from tests.chaos.matrix import BY_NAME, MUTANTS, Matrix
 from tests.chaos.mutants.catalogue import FOUND
 
 LANES = 4
-# Each death, each effect class, and each step of a job's way. None of these needs child processes, whose start is dear.
+# Each effect class, and each death and part of a job's way but those that take child processes, whose start is dear.
 SLICE = (
     "accept.before-keyed-sigkill",
     "accept.committed-unsafe-terminate_backend",
     "relay.before_ring-pure-sigkill",
+    "relay.after_ring-keyed-redis_loss",
     "ring.received-idempotent-redis_kill",
     "claim.committed-keyed-terminate_backend",
     "intend.committed-unsafe-sigstop",
+    "perform.before-keyed-sigstop",
     "request.arrived-keyed-sigkill",
     "effect.dropped-unsafe-redis_kill",
+    "renewal.before-pure-terminate_backend",
     "stop.draining-idempotent-redis_kill",
     "settle.before-keyed-sigstop",
     "settle.committed-unsafe-terminate_backend",
     "ack.before-unsafe-sigkill",
     "retry.waiting-keyed-redis_kill",
     "rescue.before-keyed-sigstop",
+    "take_up.committed-verifiable-terminate_backend",
     "rule.committed-verifiable-terminate_backend",
 )
 # A death in the midst of each kind of what belongs together.

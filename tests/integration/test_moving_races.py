@@ -1,7 +1,8 @@
 """A job that is moved while somebody else has it locked: whoever waited goes by how it is then, and is never refused.
 
 A statement that waits for a row sees it as it is afterwards where it locks it, and as it was before where it changes
-it, until the database notices. What a move leaves out of the columns that hang together with the state is then a
+it, until the database notices. (Those that look for one state alone, as a retry does, do not wait for others.) What a
+move leaves out of the columns that hang together with the state is then a
 mixture of both, which the ledger's checks refuse.
 """
 
@@ -24,7 +25,7 @@ from producer.ledger.cancel import cancel
 from producer.ledger.engine import open_engine
 from producer.ledger.resolve import resolve
 from producer.ledger.retry import retry
-from producer.ledger.states import LEASED, MOVES
+from producer.ledger.states import LEASED, MOVES, RINGABLE
 from tests.houses import until
 from worker.doubt_statements import WantedLook, take_up
 from worker.statements import Wanted, claim
@@ -36,7 +37,8 @@ UPDATE jobs SET state = :state, waiting_for = CASE WHEN :state = 'waiting' THEN 
   lease_owner = CASE WHEN :leased THEN 'somebody' END,
   lease_expires_at = CASE WHEN :leased THEN clock_timestamp() + interval '1 hour' END,
   effect = CASE WHEN :state IN ('queued', 'awaiting_approval') THEN NULL ELSE 'verifiable' END,
-  quiet_at = clock_timestamp(), looks_left = CASE WHEN :state = 'in_doubt' THEN 5 END, cancel_requested_at = NULL
+  due_at = clock_timestamp(), quiet_at = clock_timestamp(), looks_left = CASE WHEN :state = 'in_doubt' THEN 5 END,
+  cancel_requested_at = CASE WHEN :asked THEN cancel_requested_at END
 WHERE id = :id
 """)
 WAITS = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
@@ -65,8 +67,19 @@ def hands(settings: Settings) -> Iterator[dict[str, Connection]]:
     engine.dispose()
 
 
-def put(connection: Connection, job_id: UUID, state: State) -> None:
-    connection.execute(PUT, {"id": job_id, "state": state, "leased": state in LEASED})
+def put(connection: Connection, job_id: UUID, state: State, *, asked: bool = False) -> None:
+    """Have a job be in a state; `asked` is whether somebody who asked to cancel it still has."""
+    connection.execute(PUT, {"id": job_id, "state": state, "leased": state in LEASED, "asked": asked})
+
+
+def to_be_answered(mover: str, after: State) -> object:
+    """What whoever waited is told, where that tells that he went by the later state; else None."""
+    if mover == "cancel":
+        cancelled = State.CANCELLED in MOVES[after] and after not in LEASED
+        return "cancelled" if cancelled else "requested" if after in LEASED else "too_late"
+    if mover in ("claim", "take up"):
+        return 1 if after in (RINGABLE if mover == "claim" else {State.IN_DOUBT}) else 0
+    return None
 
 
 def waits_or_has_ended(moving: threading.Thread, looks: Connection) -> bool:
@@ -81,13 +94,14 @@ def test_whoever_waited_for_a_job_that_moved_meanwhile_goes_by_how_it_is_then(
     wrong: dict[str, Any] = {}
     for before, after in MOVED:
         put(hands["has"], job.id, before)
-        raised: list[Exception] = []
+        answers: list[object] = []
 
-        def move(raised: list[Exception] = raised) -> None:
+        def move(answers: list[object] = answers) -> None:
             try:
-                MOVERS[mover](hands["wants"], job.id)
+                answer = MOVERS[mover](hands["wants"], job.id)
+                answers.append(len(answer) if isinstance(answer, list) else answer)
             except Exception as error:  # noqa: BLE001  told below
-                raised.append(error)
+                answers.append(error)
 
         hands["has"].exec_driver_sql("BEGIN")
         put(hands["has"], job.id, after)
@@ -96,7 +110,20 @@ def test_whoever_waited_for_a_job_that_moved_meanwhile_goes_by_how_it_is_then(
         until(partial(waits_or_has_ended, moving, hands["looks"]))
         hands["has"].exec_driver_sql("COMMIT")
         moving.join()
-        found = job.refresh().state
-        if raised or not (found is after or found in MOVES[after]):
-            wrong[f"{before} → {after}"] = str(raised[0])[:160] if raised else found
+        (answer,), found, awaited = answers, job.refresh().state, to_be_answered(mover, after)
+        if isinstance(answer, Exception) or awaited not in (None, answer):
+            wrong[f"{before} → {after}"] = str(answer)[:160]
+        elif not (found is after or found in MOVES[after]):
+            wrong[f"{before} → {after}"] = found
     assert wrong == {}
+
+
+@pytest.mark.parametrize("back", [State.WAITING, State.QUEUED])
+def test_whoever_asks_again_to_cancel_what_its_worker_gave_back_has_it_cancelled(
+    hands: dict[str, Connection], lone_producer: Producer, back: State
+) -> None:
+    job = lone_producer.enqueue("test.add", {"a": 1, "b": 1})
+    put(hands["has"], job.id, State.RUNNING)
+    assert (job.cancel(), job.cancel()) == ("requested", "requested")
+    put(hands["has"], job.id, back, asked=True)
+    assert (job.cancel(), job.cancel()) == ("cancelled", "cancelled")

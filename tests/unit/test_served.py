@@ -80,3 +80,11 @@ def test_of_another_queue_or_priority_it_tells_nothing_nor_does_a_job_that_someb
 def test_where_nothing_was_served_nothing_is_past(at: Callable[[float], None]) -> None:
     at(100.0)
     assert not Served().is_past("q", 5, late_seconds=1e6)
+
+
+def test_what_waited_since_before_the_machine_was_started_counts_as_any_other(at: Callable[[float], None]) -> None:
+    served = Served()
+    at(5.0)
+    served.note([claimed(100.0)])
+    assert served.is_past("q", 5, late_seconds=110.0)
+    assert not served.is_past("q", 5, late_seconds=90.0)

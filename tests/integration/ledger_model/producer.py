@@ -44,11 +44,12 @@ class Asked(Rows):
         row = self.rows.get(job_id)
         if row is None:
             return "too_late"
-        if row.cancel_requested_at is None:
-            if State.CANCELLED not in MOVES[row.state] and row.state is not State.RUNNING:
-                return "too_late"
+        can_be = State.CANCELLED in MOVES[row.state] or row.state is State.RUNNING
+        if not can_be and row.cancel_requested_at is None:
+            return "too_late"
+        if can_be and (row.cancel_requested_at is None or row.state not in LEASED):
             self.committing()
-            row.cancel_requested_at = self.now
+            row.cancel_requested_at = row.cancel_requested_at or self.now
             if row.state in LEASED:
                 self.note(row, "cancel_requested")
             else:

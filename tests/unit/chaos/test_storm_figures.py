@@ -85,12 +85,15 @@ def test_doubt_is_a_share_of_all_jobs_and_none_in_calm() -> None:
     assert (found["in_doubt_in_calm"].value, found["in_doubt_in_calm"].held) == (1, False)
 
 
-def test_whoever_gave_a_job_no_time_is_in_doubt_in_calm_by_his_own_wish() -> None:
+@pytest.mark.parametrize(
+    ("why", "counted"), [("no time before the deadline", 0), ("deadline passed", 0), ("it may have happened", 1)]
+)
+def test_whoever_gave_a_job_no_time_is_in_doubt_in_calm_by_his_own_wish(why: str, counted: int) -> None:
     story = told()
     job = story.accepted("chaos.unsafe").claimed().intended().requested("applied", "dropped")
-    job.row["deadline_at"] = story.now
     job.settled(State.IN_DOUBT, maybe_happened=True)
-    assert figures(story, samples((CALM, 1.0)))["in_doubt_in_calm"].value == 0
+    job.events[-1] |= {"data": {"why": why}}
+    assert figures(story, samples((CALM, 1.0)))["in_doubt_in_calm"].value == counted
 
 
 def test_what_is_left_behind_is_counted_above_what_was_there_before() -> None:
