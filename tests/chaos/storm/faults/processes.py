@@ -21,9 +21,9 @@ from tests.chaos.storm.notes import Strike
 from tests.chaos.storm.stage import Stage
 
 # How long a victim that has jobs is waited for.
-BUSY_SECONDS = 3.0
+BUSY_SECONDS = 8.0
 # How long a ledger is waited for that could say so.
-LEDGER_SECONDS, LEDGER_PAUSE_SECONDS = 8.0, 0.2
+LEDGER_SECONDS, LEDGER_PAUSE_SECONDS = 12.0, 0.2
 # An attempt may take ten seconds, and what it wrote may wait for a ledger that is away.
 END_SECONDS = 40.0
 START_SECONDS = 20.0
