@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
 
 from producer import Producer, Settings, State
 from producer.job import Job
@@ -16,6 +15,7 @@ from producer.trace import trace_id_of
 from tests.follow_up_actions import HOSTILE
 from tests.gates import whys
 from tests.houses import House, start_worker, until
+from tests.locks import waiting_for_locks
 
 SECONDS = 30.0
 
@@ -176,7 +176,7 @@ def test_a_worker_killed_in_the_midst_of_the_transaction_leaves_neither_outcome_
         lone_producer.enqueue("test.add", {"a": 9, "b": 9}, idempotency_key="z", connection=somebody)
         requests = [add(1, idempotency_key="y"), add(2, idempotency_key="z")]
         parent = lone_producer.enqueue("follow.say", {"requests": requests, "talk": "t"}, request_id="midst")
-        until(lambda: _waits_for_a_lock(engine))
+        until(lambda: waiting_for_locks(engine))
         worker.kill()
         transaction.rollback()
     assert parent.refresh().state is State.RUNNING
@@ -190,11 +190,3 @@ def test_a_worker_killed_in_the_midst_of_the_transaction_leaves_neither_outcome_
     finally:
         second.stop()
         engine.dispose()
-
-
-def _waits_for_a_lock(engine: Engine) -> bool:
-    waiting = (
-        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    with engine.connect() as connection:
-        return bool(connection.execute(text(waiting)).scalar())

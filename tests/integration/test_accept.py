@@ -29,6 +29,7 @@ from producer import (
 from producer.acting import user_here, via_host
 from producer.errors import KeyInFlight
 from tests.houses import until
+from tests.locks import waiting_for_locks
 
 ADD = {"a": 1, "b": 2}
 
@@ -150,7 +151,7 @@ def test_a_key_that_another_transaction_is_accepting_is_waited_for_and_then_foun
         first = lone_producer.enqueue("test.add", ADD, idempotency_key="k", connection=connection)
         with ThreadPoolExecutor(1) as threads:
             second = threads.submit(lone_producer.enqueue, "test.add", ADD, idempotency_key="k")
-            until(lambda: blocked(engine))
+            until(lambda: waiting_for_locks(engine))
             assert not second.done()
             transaction.commit()
             assert (second.result(10).outcome, second.result().id) == ("replayed", first.id)
@@ -163,14 +164,6 @@ def test_a_key_whose_other_transaction_does_not_end_is_refused_in_words(
         lone_producer.enqueue("test.add", ADD, idempotency_key="k", connection=connection)
         with pytest.raises(KeyInFlight, match="ask again"):
             lone_producer.enqueue("test.add", ADD, idempotency_key="k")
-
-
-def blocked(engine: Engine) -> bool:
-    with engine.connect() as connection:
-        statement = text(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return bool(connection.execute(statement).scalar())
 
 
 def test_two_batches_with_common_keys_in_opposite_order_do_not_deadlock(

@@ -17,10 +17,7 @@ from producer.job import Job
 from producer.ledger.accept import Answer, accept
 from producer.ledger.states import State
 from tests.houses import until
-
-WAITS = text(
-    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database())"
-)
+from tests.locks import waiting_for_locks
 
 
 def rerun() -> Envelope:
@@ -137,7 +134,7 @@ def test_a_request_that_waits_until_its_deadline_is_over_is_refused_and_not_acce
         with engine.connect().execution_options(isolation_level="READ COMMITTED") as own, own.begin() as begun:
             ask(connection=own)
             waiting = others.submit(ask)
-            until(lambda: looking.execute(WAITS).scalar())
+            until(lambda: waiting_for_locks(engine))
             until_passed(engine, deadline)
             begun.rollback()
         with pytest.raises(InvalidRequest, match="leaves no time"):
@@ -150,10 +147,10 @@ def test_a_request_sent_again_after_its_deadline_waits_for_its_first_which_is_no
 ) -> None:
     deadline = soon()
     ask = partial(lone_producer.enqueue, "test.add", ADD, idempotency_key="k", deadline=deadline)
-    with ThreadPoolExecutor(1) as others, engine.connect() as looking:
+    with ThreadPoolExecutor(1) as others:
         with engine.connect().execution_options(isolation_level="READ COMMITTED") as own, own.begin():
             first = ask(connection=own)
             until_passed(engine, deadline)
             again = others.submit(ask)
-            until(lambda: looking.execute(WAITS).scalar())
+            until(lambda: waiting_for_locks(engine))
         assert (again.result().outcome, again.result().id) == ("replayed", first.id)

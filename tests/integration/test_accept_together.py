@@ -20,7 +20,8 @@ from producer.ledger.engine import open_engine
 from producer.ledger.migrate import migrate
 from tasks import load
 from tests.houses import ACTION_MODULES, until
-from tests.integration.test_accept import blocked, rows
+from tests.integration.test_accept import rows
+from tests.locks import waiting_for_locks
 from worker.dev.servers import Postgres
 from worker.lifecycle import publish
 
@@ -74,7 +75,7 @@ def crowd(
 ) -> list[Enqueued]:
     """Have a first request wait for a lock, and all others gather behind it; return those."""
     threads.submit(enqueue, producer, "first")
-    until(lambda: blocked(engine))
+    until(lambda: waiting_for_locks(engine))
     asked = [threads.submit(ask) for ask in asks]
     until(lambda: gathered(producer) == len(asks))
     return asked
@@ -199,7 +200,7 @@ def test_a_lone_request_that_waits_for_its_key_keeps_those_after_it_no_longer_th
     with transaction(engine) as accepting:
         lone_producer.enqueue("test.add", ADD, idempotency_key="in-flight", connection=accepting)
         waiting = threads.submit(enqueue, lone_producer, "in-flight")
-        until(lambda: blocked(engine))
+        until(lambda: waiting_for_locks(engine))
         assert [enqueue(lone_producer, key).outcome for key in keys(5)] == ["created"] * 5
         assert not waiting.done()
     assert waiting.result(ANSWER_SECONDS).outcome == "replayed"

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from producer import Producer, Settings
 from tests.houses import ROOT, until
-from tests.integration.test_accept import blocked, rows
+from tests.integration.test_accept import rows
 from tests.integration.test_accept_together import (
     ADD,
     ANSWER_SECONDS,
@@ -24,6 +24,7 @@ from tests.integration.test_accept_together import (
     transaction,
     written_together,
 )
+from tests.locks import waiting_for_locks
 
 ASK = """
 import os, signal, sys, threading, time
@@ -133,7 +134,7 @@ def test_a_leader_interrupted_before_its_statement_left_strands_nobody(
     with process(settings, LEADING, "leader") as made:
         with transaction(engine) as accepting:
             lone_producer.enqueue("test.add", ADD, idempotency_key="first", connection=accepting)
-            until(lambda: blocked(engine))
+            until(lambda: waiting_for_locks(engine))
             go_on(made)
             assert line(made) == "gathered"
             made.send_signal(signal.SIGINT)
@@ -151,7 +152,7 @@ def test_a_leader_interrupted_while_its_statement_is_out_strands_nobody(
     with process(settings, LEADING, "slow") as made:
         with transaction(engine) as accepting:
             lone_producer.enqueue("test.add", ADD, idempotency_key="first", connection=accepting)
-            until(lambda: blocked(engine))
+            until(lambda: waiting_for_locks(engine))
             go_on(made)
             assert line(made) == "gathered"
         until(lambda: sleeps(engine))
@@ -169,7 +170,7 @@ def test_a_child_forked_while_requests_gather_accepts_and_its_parent_goes_on(
     with process(settings, FORKING) as made:
         with transaction(engine) as accepting:
             lone_producer.enqueue("test.add", ADD, idempotency_key="first", connection=accepting)
-            until(lambda: blocked(engine))
+            until(lambda: waiting_for_locks(engine))
             go_on(made)
             assert line(made) == "0"
             assert lone_producer.find("test.add", "child") is not None

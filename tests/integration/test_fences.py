@@ -25,6 +25,7 @@ from tests.integration.test_statements import (
     writer_of,
 )
 from tests.integration.writers import patience
+from tests.locks import waiting_for_locks
 from worker.attempt import Attempt
 from worker.leases import Leases
 from worker.statements import Wanted
@@ -185,9 +186,3 @@ def test_an_outcome_whose_first_try_lands_while_its_repeat_waits_for_it_is_repea
         answers = [each.result()[job.id] for each in tries]
     assert sorted(answers) == ["repeated", "settled"]
     assert kinds(job) == ["accepted", "claimed", "intended", "succeeded"]
-
-
-def waiting_for_locks(engine: Engine) -> int:
-    with engine.connect() as connection:
-        found = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        return int(connection.execute(text(found)).scalar_one())

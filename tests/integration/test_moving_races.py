@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
 
 from producer import Producer, Settings, State
@@ -27,6 +27,7 @@ from producer.ledger.resolve import resolve
 from producer.ledger.retry import retry
 from producer.ledger.states import LEASED, MOVES, RINGABLE
 from tests.houses import until
+from tests.locks import waiting_for_locks
 from worker.doubt_statements import WantedLook, take_up
 from worker.statements import Wanted, claim
 
@@ -41,8 +42,6 @@ UPDATE jobs SET state = :state, waiting_for = CASE WHEN :state = 'waiting' THEN 
   cancel_requested_at = CASE WHEN :asked THEN cancel_requested_at END
 WHERE id = :id
 """)
-WAITS = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-
 MOVED = [(before, after) for before, all_after in MOVES.items() for after in all_after]
 
 Moving = Callable[[Connection, UUID], object]
@@ -60,10 +59,10 @@ MOVERS: dict[str, Moving] = {
 
 @pytest.fixture
 def hands(settings: Settings) -> Iterator[dict[str, Connection]]:
-    """Of who has the job, of who wants to move it, and of who looks on."""
-    engine = open_engine(settings.database_url, connections=3, name="tests")
+    """Of who has the job, and of who wants to move it."""
+    engine = open_engine(settings.database_url, connections=2, name="tests")
     with ExitStack() as stack:
-        yield {name: stack.enter_context(engine.connect()) for name in ("has", "wants", "looks")}
+        yield {name: stack.enter_context(engine.connect()) for name in ("has", "wants")}
     engine.dispose()
 
 
@@ -82,13 +81,13 @@ def to_be_answered(mover: str, after: State) -> object:
     return None
 
 
-def waits_or_has_ended(moving: threading.Thread, looks: Connection) -> bool:
-    return not moving.is_alive() or bool(looks.execute(WAITS).scalar())
+def waits_or_has_ended(moving: threading.Thread, engine: Engine) -> bool:
+    return not moving.is_alive() or waiting_for_locks(engine) > 0
 
 
 @pytest.mark.parametrize("mover", MOVERS)
 def test_whoever_waited_for_a_job_that_moved_meanwhile_goes_by_how_it_is_then(
-    hands: dict[str, Connection], lone_producer: Producer, mover: str
+    hands: dict[str, Connection], lone_producer: Producer, engine: Engine, mover: str
 ) -> None:
     job = lone_producer.enqueue("test.add", {"a": 1, "b": 1})
     wrong: dict[str, Any] = {}
@@ -107,7 +106,7 @@ def test_whoever_waited_for_a_job_that_moved_meanwhile_goes_by_how_it_is_then(
         put(hands["has"], job.id, after)
         moving = threading.Thread(target=move)
         moving.start()
-        until(partial(waits_or_has_ended, moving, hands["looks"]))
+        until(partial(waits_or_has_ended, moving, engine))
         hands["has"].exec_driver_sql("COMMIT")
         moving.join()
         (answer,), found, awaited = answers, job.refresh().state, to_be_answered(mover, after)

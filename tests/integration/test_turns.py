@@ -22,6 +22,7 @@ from producer.ring import Ring
 from producer.sealing import seal_by
 from tests.houses import until
 from tests.integration.test_statements import expire_leases, intent, settlement, take_over, writer_of
+from tests.locks import waiting_for_locks
 from worker.attempt import Attempt, Settlement
 from worker.relay import EXPIRE
 from worker.settle_with import settle_with
@@ -196,16 +197,8 @@ def test_one_that_wants_the_turn_in_the_moment_in_which_another_takes_it_is_behi
             with engine.connect() as other:
                 other.execute(text("UPDATE jobs SET due_at = clock_timestamp() WHERE id = :id"), {"id": first.id})
             answer = threads.submit(take, engine, *claimed(engine, first))
-            until(lambda: waits_for_a_lock(engine))
+            until(lambda: waiting_for_locks(engine))
         assert answer.result() == {first.id: Behind(taking.job_id)}
-
-
-def waits_for_a_lock(engine: Engine) -> bool:
-    waiting = (
-        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    with engine.connect() as connection:
-        return bool(connection.execute(text(waiting)).scalar())
 
 
 def test_what_was_said_is_there_with_the_outcome_in_order_and_given_to_the_next(

@@ -15,7 +15,8 @@ from producer.job import Job
 from producer.ledger.conversations import LOOK_SECONDS, put_off_turns
 from producer.ledger.engine import transaction_on
 from tests.houses import until
-from tests.integration.test_turns import claimed, hold, rung, settle, take, turn, waits_for_a_lock
+from tests.integration.test_turns import claimed, hold, rung, settle, take, turn
+from tests.locks import waiting_for_locks
 from worker.attempt import Attempt
 
 
@@ -99,7 +100,7 @@ def test_whoever_ends_a_turn_waits_for_a_relay_that_puts_the_next_off(
         assert putting_off.wait(20)
         assert settle(engine, first) == "settled"
         ringing = threads.submit(rung, engine)
-        until(lambda: waits_for_a_lock(engine))
+        until(lambda: waiting_for_locks(engine))
         done.set()
         assert looking.result() == {turns[1].id}
         ring = ringing.result()
