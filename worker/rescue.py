@@ -49,7 +49,8 @@ WITH silent AS (
   RETURNING j.id, j.last_seq, j.fence, j.attempt, j.crashes, s.was, s.was_owner, s.becomes
 ), decided AS (
   UPDATE decisions d SET error = json_build_object('type', 'WorkerLost', 'traceback', '', 'message',
-    format('%s worker(s) fell silent during this job, the last of them %s', m.crashes, m.was_owner))
+    CASE m.crashes WHEN 1 THEN format('worker %s fell silent with this job', m.was_owner)
+      ELSE format('%s workers fell silent with this job, the last of them %s', m.crashes, m.was_owner) END)
   FROM moved m WHERE d.job_id = m.id AND m.becomes <> '{State.WAITING}'
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)

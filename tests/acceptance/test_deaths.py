@@ -52,6 +52,10 @@ def test_a_whole_worker_killed_mid_action_leaves_an_unsafe_job_in_doubt_and_does
     try:
         until(lambda: job.refresh().state is State.IN_DOUBT)
         assert len(calls(log)) == 1
+        rescued = next(event.data for event in job.events if event.kind == "rescued")
+        assert rescued is not None
+        assert job.error is not None
+        assert job.error["message"] == f"worker {rescued['silent']} fell silent with this job"
         until(lambda: second.events("job.rescued"))  # the line follows the commit that showed the state
     finally:
         second.stop()
