@@ -57,7 +57,7 @@ def play(ground: Ground, plan: Plan, figures: Figures, number: int) -> Iterator[
 
 def turn_jobs(plan: Plan, compared: Compared) -> int:
     """Return how many jobs are worked off in a turn."""
-    return plan.jobs // 4 if compared.lone_rings else plan.batched // 8
+    return (plan.jobs if compared.lone_rings else plan.batched) // 2
 
 
 def on_record_or_not(jobs: int) -> paired.AroundTurn:

@@ -1,8 +1,9 @@
 """What a part of Surefoot costs a job: backlogs worked off with that part and without it, in turn.
 
 By the same worker processes, in which the part is switched, and in one ledger: two processes that do the same differ by
-more than what is looked for. Turns are short, since a machine's speed drifts by a quarter within a minute, and go with,
-without, without, with: what drifts evenly hits both alike. Each four give one figure, so that what hits a few of them,
+more than what is looked for. Turns take a second or two, since a machine's speed drifts by a quarter within a minute
+(of a quarter of a second, they differed by a third whatever they were), and go with, without, without, with: what
+drifts evenly hits both alike. Each four give one figure, so that what hits a few of them,
 as a checkpoint does, is not in the median; nor is what that costs. What a part costs is processor time, from the
 enqueueing to the outcome: a rate is made of that, and of whatever else happens on the machine.
 """
@@ -28,7 +29,7 @@ from tests.benchmarks.workers import Workers, working
 CREW = ASYNCIO_2
 # Whether a turn is without the part, for the four that are compared; and how many turns there are in a round.
 FOUR = (False, True, True, False)
-TURNS = 10 * len(FOUR)
+TURNS = 6 * len(FOUR)
 # Whoever enqueues has nothing to do any more once the workers go on, but to look whether they have ended.
 AT_WORK = (cpu.MAIN, cpu.CHILDREN, cpu.POSTGRES, cpu.VALKEY)
 SPENDERS = (cpu.MAIN, cpu.POSTGRES, cpu.VALKEY, cpu.PRODUCER)
