@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from producer.catalogue import Actions
-from producer.envelope import DEFAULT_PRIORITY, Envelope, OnClosed, Request
+from producer.envelope import BATCH_CHARACTERS, BATCH_LIMIT, DEFAULT_PRIORITY, Envelope, OnClosed, Request
 from producer.errors import InvalidRequest, RequestRefused, UnknownAction
 from producer.job import Job
 from producer.jobs import Jobs, checked_act
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from producer.roles import Roles
     from producer.schedules import Schedules
 
-BATCH_LIMIT = 10_000
 # More than all tries to accept take together.
 LONGEST_ACCEPT = timedelta(minutes=5)
 
@@ -139,6 +139,8 @@ class Producer(Jobs):
     ) -> list[Job]:
         """Accept up to 10,000 requests in one statement, under the same rules as one.
 
+        Together, their params, input and reasoning have up to 67,108,864 characters.
+
         Args:
             requests: Each a `Request`, or a mapping of its fields.
             connection: As for `enqueue`.
@@ -149,21 +151,22 @@ class Producer(Jobs):
             InvalidRequest: For the first request that cannot be accepted, with its ``index``; nothing was written.
             IdempotencyConflict: With every conflict of the batch; nothing was written.
         """
+        batch = list(islice(requests, BATCH_LIMIT + 1))  # what brings them forth may have no end
+        if len(batch) > BATCH_LIMIT:
+            raise InvalidRequest("requests", f"are more than the {BATCH_LIMIT:,} of a batch; pass them in several")
         if (exporting := tracer()) is None:
-            return self._enqueue(requests, connection, conflicts)
-        asked = [request if isinstance(request, Request) else _request_of(request) for request in requests]
+            return self._enqueue(batch, connection, conflicts)
+        asked = [request if isinstance(request, Request) else _request_of(request) for request in batch]
         with asking(exporting, asked) as traced:
             return self._enqueue(traced, connection, conflicts)
 
     def _enqueue(
         self,
-        requests: Iterable[Request | Mapping[str, Any]],
+        requests: Sequence[Request | Mapping[str, Any]],
         connection: Connection | Session | None,
         conflicts: Literal["raise", "return"],
     ) -> list[Job]:
-        envelopes = [self._seal(request, index) for index, request in enumerate(requests)]
-        if len(envelopes) > BATCH_LIMIT:
-            raise InvalidRequest("requests", f"are {len(envelopes):,}; the limit of a batch is {BATCH_LIMIT:,}")
+        envelopes = self._seal_batch(requests)
         if not envelopes:
             return []
         if connection is not None:
@@ -272,6 +275,19 @@ class Producer(Jobs):
         return Roles(self.settings.tenant, self._read)
 
     # ---- accepting ---------------------------------------------------------------------------------------------
+
+    def _seal_batch(self, requests: Sequence[Request | Mapping[str, Any]]) -> list[Envelope]:
+        envelopes: list[Envelope] = []
+        characters = 0
+        for index, request in enumerate(requests):
+            envelopes.append(self._seal(request, index))
+            characters += envelopes[-1].characters
+            if characters > BATCH_CHARACTERS:
+                limit = f"the limit of a batch is {BATCH_CHARACTERS:,}"
+                raise InvalidRequest(
+                    "requests", f"up to this one have {characters:,} characters; {limit}; pass them in several", index
+                )
+        return envelopes
 
     def _seal(self, request: Request | Mapping[str, Any], index: int) -> Envelope:
         refusal: RequestRefused | None = None

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from producer.breakers import BreakerRecord, Word
 from producer.conversation import Message
-from producer.envelope import DEFAULT_PRIORITY, OnClosed
+from producer.envelope import BATCH_LIMIT, DEFAULT_PRIORITY, OnClosed
 from producer.explain import Explanation
 from producer.ledger.accept import Outcome
 from producer.ledger.cancel import Cancelled
@@ -21,7 +21,6 @@ from producer.ledger.resolve import Verdict
 from producer.ledger.schedules import ScheduleRecord
 from producer.ledger.states import State
 
-BATCH_LIMIT = 10_000
 Json = Any
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -225,6 +226,27 @@ def test_a_bad_request_in_a_batch_refuses_the_whole_batch_and_says_which(
     with pytest.raises(InvalidRequest) as caught:
         lone_producer.enqueue_many([{"action": "test.add", "params": ADD}, {"action": "test.add", "params": {"a": 1}}])
     assert caught.value.index == 1
+    assert rows(engine) == 0
+
+
+@pytest.mark.parametrize(
+    ("requests", "where", "problem"),
+    [
+        (repeat({"action": "test.add", "params": ADD}), "requests", r"are more than the 10,000 of a batch"),
+        (
+            repeat({"action": "test.fail", "params": {"times": 1, "message": "x" * 1_000_000}}, 68),
+            "requests",
+            r"up to this one have 68,001,632 characters; the limit of a batch is 67,108,864; pass them in several",
+        ),
+    ],
+    ids=["an endless one", "more text than Postgres takes"],
+)
+def test_a_batch_that_is_too_large_is_refused_before_any_of_it_is_sent(
+    lone_producer: Producer, engine: Engine, requests: Iterator[dict[str, Any]], where: str, problem: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=problem) as caught:
+        lone_producer.enqueue_many(requests)
+    assert caught.value.where == where
     assert rows(engine) == 0
 
 
