@@ -16,6 +16,7 @@ from producer.errors import InvalidRequest
 from tasks import Context, EffectClass, action
 from tasks._classify import error_of, meaning_of, meaning_of_status, unsent
 from tasks._clients import PerLoop
+from tasks._settings import http_hosts
 
 Method = Literal["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
 
@@ -75,7 +76,7 @@ async def request(
 
     Args:
         method: Decides the effect class: GET is pure, PUT idempotent; POST is unsafe unless a key goes along.
-        url: Absolute, http or https.
+        url: Absolute, http or https; of one of the hosts in ``SUREFOOT_HTTP_HOSTS``, where there are any.
         ctx: The attempt.
         headers: Sent along; the trace is added.
         json: The body, as JSON.
@@ -116,6 +117,8 @@ def _check_url(url: str) -> None:
         raise unsent(f"the URL cannot be read: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise unsent("the URL must be absolute, begin with http:// or https:// and name a host")
+    if not http_hosts().include(url):
+        raise unsent(f"{parts.hostname} is none of the hosts that may be called, which SUREFOOT_HTTP_HOSTS names")
 
 
 async def _read(response: httpx.Response) -> bytes:

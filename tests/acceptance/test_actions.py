@@ -62,6 +62,7 @@ def town(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) ->
             "OPENAI_API_KEY": "sk-test-canary-0123456789abcdef",
             "SUREFOOT_PRICES_FILE": str(PRICES),
             "SUREFOOT_SMTP_URL": f"smtp://{services.smtp_host}:{services.smtp_port}",
+            "SUREFOOT_HTTP_HOSTS": "127.0.0.1,localhost",
             "NO_PROXY": "127.0.0.1",
         }
         worker = start_worker(module_settings, tmp_path_factory.mktemp("town") / "worker.log", environment=environment)
@@ -177,6 +178,14 @@ def test_a_post_that_nobody_listens_for_is_tried_again_for_nothing_can_have_happ
 def test_a_request_that_cannot_be_sent_does_not_put_a_job_in_doubt(town: Town, url: str) -> None:
     job = town.do("http.request", {"method": "POST", "url": url}, f"bad-{hash(url)}")
     until(lambda: job.refresh().state in (State.FAILED, State.WAITING, State.DEAD))
+
+
+def test_a_host_that_may_not_be_called_is_not_and_its_job_has_failed_for_certain(town: Town, echo: str) -> None:
+    url = echo.replace("127.0.0.1", "127.0.0.2")
+    job = town.do("http.request", {"method": "POST", "url": url}, "forbidden-host").wait(SECONDS)
+    assert (job.state, job.record.attempt) == (State.FAILED, 1)
+    assert job.error is not None
+    assert "127.0.0.2 is none of the hosts that may be called, which SUREFOOT_HTTP_HOSTS names" in job.error["message"]
 
 
 class _Echo(BaseHTTPRequestHandler):

@@ -24,7 +24,7 @@ LOG_EVENTS, SETTINGS, EXITS = tables("reference.md")
 LOGGED = logged_events()
 REQUIRED = ("database_url", "redis_url")
 # What the actions that come with Surefoot read; they have no dataclass, since each is read where it is needed.
-OF_ACTIONS = {"SUREFOOT_SMTP_URL": "required", "SUREFOOT_PRICES_FILE": "none"}
+OF_ACTIONS = {"SUREFOOT_HTTP_HOSTS": "any", "SUREFOOT_SMTP_URL": "required", "SUREFOOT_PRICES_FILE": "none"}
 
 
 def test_every_event_that_is_logged_is_listed_and_no_other_once_and_in_order() -> None:
