@@ -23,7 +23,7 @@ from producer.errors import ApiUnavailable, InvalidRequest, JobNotFound, Setting
 from producer.http_answers import LONGEST_PAUSE_SECONDS, answer_of, is_in_flight, retry_after
 from producer.http_approvals import HttpApprovals
 from producer.http_budgets import HttpBudgets
-from producer.http_operators import HttpBreakers, HttpKeys, HttpRoles, HttpSchedules
+from producer.http_operators import HttpBreakers, HttpKeys, HttpPolicies, HttpRoles, HttpSchedules
 from producer.job import Job, as_job_id
 from producer.ledger.acts import ActRecord
 from producer.ledger.cancel import Cancelled
@@ -275,6 +275,11 @@ class HttpProducer:
     def breakers(self) -> HttpBreakers:
         """The whole fleet's breakers: ``list``, ``get``, ``history``, and ``force`` for operators."""
         return HttpBreakers(self._ask)
+
+    @cached_property
+    def policies(self) -> HttpPolicies:
+        """The policies that workers have published: ``list``, and ``retire`` for what no code declares any more."""
+        return HttpPolicies(self._ask)
 
     @cached_property
     def roles(self) -> HttpRoles:

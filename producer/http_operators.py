@@ -1,4 +1,4 @@
-"""What operators have of `HttpProducer`: schedules, breakers, keys and roles, by the methods that `Producer` has.
+"""What operators have of `HttpProducer`: schedules, breakers, policies, keys and roles, by `Producer`'s methods.
 
 Who says so is the holder of the key.
 """
@@ -21,10 +21,12 @@ from producer.errors import (
     InvalidSchedule,
     JobNotFound,
     KeyNotFound,
+    PolicyNotFound,
     ScheduleNotFound,
 )
 from producer.keys import DEFAULT_RATE
 from producer.ledger.keys import ApiKey, Scope
+from producer.ledger.policies import PublishedPolicy
 from producer.ledger.roles import Grant
 from producer.ledger.schedules import ScheduleRecord
 from producer.records import record_of
@@ -138,6 +140,26 @@ class HttpBreakers:
             return record_of(BreakerRecord, self._ask("POST", "/v1/breakers/force", said))
         except JobNotFound as error:
             raise BreakerNotFound(str(error)) from None
+
+
+class HttpPolicies:
+    """Methods and errors are those of `producer.policies.Policies`; retiring takes a key with the scope ``admin``."""
+
+    def __init__(self, ask: Ask) -> None:
+        """Come from an HttpProducer, which asks."""
+        self._ask = ask
+
+    def list(self) -> Sequence[PublishedPolicy]:
+        """Return those that a worker has to have loaded to perform what they are asked about, by name."""
+        found = self._ask("GET", "/v1/policies", repeatable=True)["policies"]
+        return [record_of(PublishedPolicy, each, patterns=tuple(each["patterns"])) for each in found]
+
+    def retire(self, name: str, *, reason: str) -> None:
+        """Have nobody need a policy any more that no code declares."""
+        try:
+            self._ask("POST", "/v1/policies/retire", {"name": name, "reason": reason})
+        except JobNotFound as error:
+            raise PolicyNotFound(str(error)) from None
 
 
 class HttpRoles:

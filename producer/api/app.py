@@ -21,6 +21,7 @@ from producer.api import (
     keys,
     live,
     looks,
+    policies,
     problems,
     roles,
     schedules,
@@ -73,7 +74,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.state.stopping = Stopping()
     app.state.door = Door(producer, api_keys=settings.api_keys)
     for router in (
-        m.router for m in (explain, jobs, live, looks, approvals, keys, roles, budgets, schedules, breakers, health)
+        part.router
+        for part in (explain, jobs, live, looks, approvals, keys, roles, policies, budgets, schedules, breakers, health)
     ):
         app.include_router(router)
     if settings.console:

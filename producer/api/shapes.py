@@ -16,6 +16,7 @@ from producer.envelope import BATCH_LIMIT, DEFAULT_PRIORITY, OnClosed
 from producer.explain import Explanation
 from producer.ledger.accept import Outcome
 from producer.ledger.cancel import Cancelled
+from producer.ledger.policies import PublishedPolicy
 from producer.ledger.reads import Event, PublishedAction
 from producer.ledger.resolve import Verdict
 from producer.ledger.schedules import ScheduleRecord
@@ -312,6 +313,19 @@ class ForceBody(Sent):
     reason: str
     seconds: float | None = Field(None, gt=0, allow_inf_nan=False, description="Until it goes by itself again.")
     new: bool = Field(default=False, description="Whether it may be one of which nothing is known yet.")
+
+
+class Policies(Shown):
+    """Those that a worker has to have loaded, by name."""
+
+    policies: list[PublishedPolicy]
+
+
+class RetireBody(Sent):
+    """That nobody needs a policy any more, and why."""
+
+    name: str
+    reason: str
 
 
 class Breakers(Shown):

@@ -9,6 +9,7 @@ import httpx
 from sqlalchemy import text
 
 from producer.ledger.engine import open_engine
+from producer.ledger.policies import DeclaredPolicy, publish_declared
 from tests.houses import House
 
 ADD = {"action": "test.add", "params": {"a": 1, "b": 2}}
@@ -37,3 +38,10 @@ def set_state(house: House, job_id: str, state: str, *, doubt: bool = False) -> 
             ),
             {"state": state, "doubt": doubt, "id": job_id},
         )
+
+
+def publish_policy(house: House, name: str, pattern: str) -> None:
+    """Have a policy be in force that no code declares any more."""
+    gone = DeclaredPolicy(name=name, version=2, pattern=pattern, declared_in="a module of last year")
+    with open_engine(house.settings.database_url, connections=1, name="tests").connect() as connection:
+        publish_declared(connection, [gone])

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.asking import enqueue, problem, set_state
+from tests.acceptance.asking import enqueue, problem, publish_policy, set_state
 from tests.api_process import Api, bearer
 from tests.houses import House, until
 
@@ -97,3 +97,25 @@ def test_a_breaker_is_overridden_by_an_admin_alone_and_its_history_says_by_whom(
         assert any(move["who"].startswith("ops (key ") for move in history)
         assert any(each["name"] == "test" for each in ops.get("/v1/breakers").json()["breakers"])
         assert problem(ops.post("/v1/breakers/force", json=word | {"name": "tset"})) == (404, "not-found")
+
+
+def test_policies_are_listed_and_retired_by_an_admin_alone_for_a_reason_that_is_kept(
+    api: Api, house: House, client: httpx.Client
+) -> None:
+    publish_policy(house, "of-last-year", "last.*")
+    (shown,) = (each for each in client.get("/v1/policies").json()["policies"] if each["name"] == "of-last-year")
+    assert (shown["version"], shown["patterns"], shown["declared_in"]) == (2, ["last.*"], "a module of last year")
+    word = {"name": "of-last-year", "reason": "its module is gone"}
+    assert problem(client.post("/v1/policies/retire", json=word)) == (403, "forbidden")
+    _, key = house.producer.keys.create("ops", ["admin"], who="tests")
+    with httpx.Client(base_url=api.url, headers=bearer(key), timeout=30) as ops:
+        assert problem(ops.post("/v1/policies/retire", json=word | {"reason": " "})) == (400, "invalid-request")
+        misspelt = ops.post("/v1/policies/retire", json=word | {"name": "of-lastyear"})
+        assert problem(misspelt) == (404, "not-found")
+        assert "did you mean 'of-last-year'?" in misspelt.json()["detail"]
+        left = ops.post("/v1/policies/retire", json=word).json()["policies"]
+        assert "of-last-year" not in [each["name"] for each in left]
+        assert problem(ops.post("/v1/policies/retire", json=word)) == (404, "not-found")
+        (act,) = ops.get("/v1/acts", params={"act": "retire policy"}).json()["acts"]
+    assert (act["target"], act["reason"]) == ("of-last-year", "its module is gone")
+    assert act["who"].startswith("ops (key ")

@@ -10,7 +10,7 @@ import redis
 
 from producer import State
 from producer.breaker_words import held_key_of
-from tests.acceptance.asking import set_state
+from tests.acceptance.asking import publish_policy, set_state
 from tests.acceptance.browsing import browser_of, form_token, said, signed_in, submit
 from tests.api_process import Api
 from tests.houses import House, until
@@ -135,6 +135,32 @@ def test_a_breaker_is_overridden_and_left_to_itself_again(admin: httpx.Client, h
     assert submit(admin, page, "/console/breakers/force", name="test", word="x", reason="r").status_code == 400
     missing = submit(admin, page, "/console/breakers/force", name="tset", word="open", reason="r")
     assert (missing.status_code, "did you mean" in missing.text) == (404, True)
+
+
+def test_a_policy_is_seen_where_it_stands_before_an_action_and_retired_by_an_admin(
+    admin: httpx.Client, reader: httpx.Client, house: House
+) -> None:
+    publish_policy(house, "adders-<b>all", "test.ad?")
+    publish_policy(house, "of-nothing", "nothing.*")
+    page = "/console/actions/policies"
+    assert "adders-&lt;b&gt;all" in reader.get("/console/action?name=test.add").text
+    shown = reader.get(page).text
+    for words in (
+        "adders-&lt;b&gt;all",
+        "test.ad?",
+        "/console/action?name=test.add",
+        "which is no action that a worker",
+    ):
+        assert words in shown
+    assert "/policies/retire" not in shown
+    assert submit(admin, page, f"{page}/retire", name="adders", reason="gone").status_code == 404
+    assert submit(admin, page, f"{page}/retire", name="of-nothing", reason="").status_code == 400
+    for name in ("adders-<b>all", "of-nothing"):
+        assert "Nobody needs it any more." in submit(admin, page, f"{page}/retire", name=name, reason="gone").text
+    assert "of-nothing" not in [each.name for each in house.producer.policies.list()]
+    assert "of-nothing" not in admin.get(page).text
+    (act, _) = house.producer.acts(act="retire policy")
+    assert (act.target, act.reason, act.who.partition(" ")[0]) == ("of-nothing", "gone", "ada")
 
 
 def test_who_asked_for_patience_is_seen_with_until_when_and_why(admin: httpx.Client, house: House) -> None:

@@ -139,6 +139,7 @@ def test_a_job_shows_where_it_stands_in_its_request(reader: httpx.Client, client
         ("/jobs?state=dead", 'href="/console/jobs" aria-current="page"'),
         ("/jobs/{job}", 'href="/console/jobs" aria-current="true"'),
         ("/action?name=test.add", 'href="/console/actions" aria-current="true"'),
+        ("/actions/policies", 'href="/console/actions" aria-current="true"'),
         ("/acts", 'href="/console/acts" aria-current="page"'),
     ],
 )

@@ -29,15 +29,18 @@ from producer.errors import (
     BudgetNotFound,
     InvalidBudget,
     InvalidSchedule,
+    PolicyNotFound,
     ScheduleExists,
     ScheduleNotFound,
 )
 from producer.http_approvals import HttpApprovals
 from producer.http_budgets import HttpBudgets
-from producer.http_operators import HttpBreakers, HttpKeys, HttpRoles, HttpSchedules
+from producer.http_operators import HttpBreakers, HttpKeys, HttpPolicies, HttpRoles, HttpSchedules
 from producer.keys import Keys
+from producer.policies import Policies
 from producer.roles import Roles
 from producer.schedules import Schedules
+from tests.acceptance.asking import publish_policy
 from tests.api_process import Api
 from tests.houses import House, until
 
@@ -49,6 +52,7 @@ PARTS = {
     "breakers": (HttpBreakers, Breakers),
     "budgets": (HttpBudgets, Budgets),
     "keys": (HttpKeys, Keys),
+    "policies": (HttpPolicies, Policies),
     "roles": (HttpRoles, Roles),
     "schedules": (HttpSchedules, Schedules),
 }
@@ -175,6 +179,19 @@ def test_schedules_are_the_same_over_http(remote: HttpProducer, house: House) ->
     assert remote.schedules.remove("over-http").name == "over-http"
     with pytest.raises(ScheduleNotFound):
         remote.schedules.get("over-http")
+
+
+def test_policies_are_the_same_over_http_and_retired_by_an_admin(api: Api, house: House, remote: HttpProducer) -> None:
+    publish_policy(house, "of-last-year", "last.*")
+    assert list(remote.policies.list()) == list(house.producer.policies.list()) != []
+    with pytest.raises(AccessRefused):
+        remote.policies.retire("of-last-year", reason="gone")
+    _, key = house.producer.keys.create("ops", ["admin"], who="tests")
+    with closing(HttpProducer(api.url, key=key)) as ops:
+        ops.policies.retire("of-last-year", reason="gone")
+        with pytest.raises(PolicyNotFound, match="there is no policy 'of-last-year' in force"):
+            ops.policies.retire("of-last-year", reason="gone")
+    assert "of-last-year" not in [each.name for each in house.producer.policies.list()]
 
 
 def test_breakers_and_roles_are_an_admin_s_over_http(api: Api, house: House, remote: HttpProducer) -> None:

@@ -56,7 +56,7 @@ def action(request: Request, visitor: Looker, name: Annotated[str, Query()]) -> 
         effect=EFFECTS.get(found.effect, ""),
         failing=list(failing(found)),
         limits=list(limits(found)),
-        rules=found.policy.get("rules") or [],
+        policies=[each for each in producer.policies.list() if each.matches(name)],
         budgets=[each for each in producer.budgets.list() if each.covers(name)],
     )
 

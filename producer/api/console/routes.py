@@ -17,6 +17,7 @@ from producer.api.console import (
     jobs,
     keys,
     overview,
+    policies,
     record,
     schedules,
 )
@@ -43,6 +44,6 @@ async def nowhere(_visitor: Looker, path: str) -> Response:
 ROUTERS: tuple[APIRouter, ...] = (
     assets.router,
     *(part.router for part in (entry, overview, jobs, acts, approvals, schedules, conversations)),
-    *(part.router for part in (actions, record, budgets, breakers, keys)),
+    *(part.router for part in (actions, policies, record, budgets, breakers, keys)),
     rest,
 )
