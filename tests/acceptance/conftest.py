@@ -1,14 +1,17 @@
-"""The HTTP API before a module's house, and a caller with a key."""
+"""The HTTP API before a module's house, and a caller with a key; channels for alerts; and a user of Celery."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from celery import Celery
 
 from producer import HttpProducer
 from tests.acceptance import browsing
+from tests.alert_channel import ChannelStandIn, channel
 from tests.api_process import Api, api_of, bearer
 from tests.houses import House
 
@@ -60,3 +63,30 @@ def remote(api: Api, house: House) -> Iterator[HttpProducer]:
     made = HttpProducer(api.url, key=key)
     yield made
     made.close()
+
+
+@pytest.fixture
+def told() -> Iterator[ChannelStandIn]:
+    with channel() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def other() -> Iterator[ChannelStandIn]:
+    with channel() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="module")
+def app(house: House) -> Iterator[Celery]:
+    """A Celery app as a user of Celery would configure it, reading from the ledger."""
+    before = dict(os.environ)
+    os.environ |= {"SUREFOOT_DATABASE_URL": house.settings.database_url, "SUREFOOT_REDIS_URL": house.settings.redis_url}
+    made = Celery(
+        "reader", broker=house.settings.redis_url, backend="worker.backend:LedgerBackend", set_as_current=False
+    )
+    assert made.backend is not None
+    yield made
+    made.close()
+    os.environ.clear()
+    os.environ.update(before)

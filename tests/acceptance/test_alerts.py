@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import pytest
 import redis
 from sqlalchemy import Engine, text
 
 from producer import Producer, Settings, State
 from producer.breaker_words import MOVES
 from producer.ledger import breakers as ledger_breakers
-from tests.alert_channel import ChannelStandIn, alerting, ask, channel, workers
+from tests.alert_channel import ChannelStandIn, alerting, ask, workers
 from tests.houses import until
 from tests.verified_actions import lines
 
 SECONDS = 30.0
-
-
-@pytest.fixture
-def told() -> Iterator[ChannelStandIn]:
-    with channel() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def other() -> Iterator[ChannelStandIn]:
-    with channel() as stand_in:
-        yield stand_in
 
 
 def test_each_transition_of_a_breaker_is_told_once_with_three_workers(

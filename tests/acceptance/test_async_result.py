@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,21 +22,6 @@ from producer.ledger.engine import open_engine
 from tests.houses import House, until
 
 SECONDS = 20.0
-
-
-@pytest.fixture(scope="module")
-def app(house: House) -> Iterator[Celery]:
-    """A Celery app as a user of Celery would configure it, reading from the ledger."""
-    before = dict(os.environ)
-    os.environ |= {"SUREFOOT_DATABASE_URL": house.settings.database_url, "SUREFOOT_REDIS_URL": house.settings.redis_url}
-    made = Celery(
-        "reader", broker=house.settings.redis_url, backend="worker.backend:LedgerBackend", set_as_current=False
-    )
-    assert made.backend is not None
-    yield made
-    made.close()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def result(app: Celery, job_id: object) -> AsyncResult[Any]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,20 +121,6 @@ def test_the_command_line_calls_it_degraded_and_exits_with_1(house: House) -> No
 
 
 # ---- as Celery's users see it ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def app(house: House) -> Iterator[Celery]:
-    before = dict(os.environ)
-    os.environ |= {"SUREFOOT_DATABASE_URL": house.settings.database_url, "SUREFOOT_REDIS_URL": house.settings.redis_url}
-    made = Celery(
-        "reader", broker=house.settings.redis_url, backend="worker.backend:LedgerBackend", set_as_current=False
-    )
-    assert made.backend is not None
-    yield made
-    made.close()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def test_celery_s_result_is_degraded_and_raised(house: House, app: Celery) -> None:

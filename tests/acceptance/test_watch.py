@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,23 +15,11 @@ from sqlalchemy.engine import make_url
 
 from producer import Producer, Settings
 from producer.ledger.engine import open_engine
-from tests.alert_channel import ChannelStandIn, alerting, channel, watching, workers
+from tests.alert_channel import ChannelStandIn, alerting, watching, workers
 from tests.houses import ROOT, until, worker_environment
 from worker.dev.servers import Servers, Valkey
 
 SECONDS = 30.0
-
-
-@pytest.fixture
-def told() -> Iterator[ChannelStandIn]:
-    with channel() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def other() -> Iterator[ChannelStandIn]:
-    with channel() as stand_in:
-        yield stand_in
 
 
 def test_who_watches_tells_that_no_worker_is_alive_and_that_one_is_again(

@@ -1,4 +1,4 @@
-"""A folder of development servers that has had its first start, the slow one; Redis alone; and a bell."""
+"""A folder of development servers that has had its first start, the slow one; Redis alone; a bell, and an announcer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from producer.announce import Announcer
 from producer.ring import Bell
 from tests.conftest import numbers
 from worker.dev.servers import Postgres, Servers, Valkey
@@ -49,5 +50,25 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 @pytest.fixture
 def bell(redis_url: str) -> Iterator[Bell]:
     made = Bell(redis_url, timeout_seconds=5.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A server of this module's own."""
+    with Valkey(tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(valkey: Valkey) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(valkey.url) as made:
+        yield made
+
+
+@pytest.fixture
+def announcer(valkey: Valkey) -> Iterator[Announcer]:
+    made = Announcer(valkey.url)
     yield made
     made.close()

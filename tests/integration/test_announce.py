@@ -24,25 +24,6 @@ from worker.dev.servers import Valkey
 AT_ONCE_SECONDS = 0.2
 
 
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    with Valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(valkey: Valkey) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey.url) as made:
-        yield made
-
-
-@pytest.fixture
-def announcer(valkey: Valkey) -> Iterator[Announcer]:
-    made = Announcer(valkey.url)
-    yield made
-    made.close()
-
-
 def test_every_job_is_announced_on_its_own_channel(announcer: Announcer, client: redis.Redis) -> None:
     jobs = [uuid4() for _ in range(3)]
     with subscribed(client, jobs) as heard:

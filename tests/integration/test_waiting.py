@@ -65,25 +65,6 @@ class Room:
         return self.threads.submit(wait)
 
 
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    with Valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(valkey: Valkey) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey.url) as made:
-        yield made
-
-
-@pytest.fixture
-def announcer(valkey: Valkey) -> Iterator[Announcer]:
-    made = Announcer(valkey.url)
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def room_at() -> Iterator[Callable[..., Room]]:
     """Make a room whose Redis is at a URL; all are closed in the end."""
