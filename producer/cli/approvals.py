@@ -152,11 +152,12 @@ def grant(role: str, person: str, who: str | None) -> None:
 @roles.command()
 @click.argument("role")
 @click.argument("person")
+@who_option
 @speaking_errors
-def revoke(role: str, person: str) -> None:
+def revoke(role: str, person: str, who: str | None) -> None:
     """Take a ROLE from PERSON; what he decided stands."""
     with closing(Producer()) as producer:
-        had = producer.roles.revoke(role, person)
+        had = producer.roles.revoke(role, person, who=who)
     click.echo(f"{person} {'has' if had else 'never had'} {role}{' no more' if had else ''}")
 
 

@@ -99,7 +99,9 @@ def test_roles_are_given_listed_and_taken(house: House) -> None:
     assert re.search(r"^board +olga +.* root *$", done(house.settings, "surefoot", "roles"), re.MULTILINE)
     (granted,) = [each for each in facts(house.settings, "surefoot", "roles", "list") if each["role"] == "board"]
     assert (granted["person"], granted["granted_by"]) == ("olga", "root")
-    assert done(house.settings, "surefoot", "roles", "revoke", "board", "olga") == "olga has board no more\n"
+    taken = done(house.settings, "surefoot", "roles", "revoke", "board", "olga", "--who", "root")
+    assert taken == "olga has board no more\n"
+    assert house.producer.acts(act="revoke role")[0].who == "root"
     assert done(house.settings, "surefoot", "roles", "revoke", "board", "olga") == "olga never had board\n"
 
 
