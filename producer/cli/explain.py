@@ -10,7 +10,7 @@ from producer import render, render_explain
 from producer.as_text import json_of
 from producer.cli.speaking import json_option, refuse, speaking_errors
 from producer.client import Producer
-from producer.errors import InvalidRequest
+from producer.errors import InvalidRequest, JobNotFound
 from producer.explain import Explanation, explanation_facts
 
 
@@ -48,7 +48,10 @@ def _explained(
     producer: Producer, job_id: str | None, key: str | None, action: str | None, request_id: str | None
 ) -> list[Explanation]:
     if job_id is not None:
-        return [producer.explain(job_id)]
+        try:
+            return [producer.explain(job_id)]
+        except JobNotFound as error:  # what a log or a person names may be any of the three
+            raise JobNotFound(f"{error}; by its key it is --key, by its request --request-id") from error
     if key is not None:
         return producer.explain_key(key, action=action)
     return producer.explain_request(request_id or "")

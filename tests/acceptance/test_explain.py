@@ -284,6 +284,7 @@ def test_the_command_answers_by_id_by_key_and_by_request(asked_twice: tuple[Hous
     [
         ([], "is one of JOB_ID, --key KEY and --request-id ID"),
         (["--key", "no-such-key"], "no job has the key 'no-such-key'"),
+        (["ada-1"], "'ada-1' is not a job's id, which is a UUID; by its key it is --key, by its request --request-id"),
         (["--request-id", "nothing"], "no decision was made for request 'nothing'"),
         (["01a20800-0000-7000-8000-000000000000"], "is not in the ledger"),
     ],
