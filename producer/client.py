@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from producer.catalogue import Actions
-from producer.envelope import BATCH_CHARACTERS, BATCH_LIMIT, DEFAULT_PRIORITY, Envelope, OnClosed, Request
+from producer.envelope import BATCH_CHARACTERS, DEFAULT_PRIORITY, Envelope, OnClosed, Request, batch_of
 from producer.errors import InvalidRequest, RequestRefused, UnknownAction
 from producer.job import Job
 from producer.jobs import Jobs, checked_act
@@ -151,9 +150,7 @@ class Producer(Jobs):
             InvalidRequest: For the first request that cannot be accepted, with its ``index``; nothing was written.
             IdempotencyConflict: With every conflict of the batch; nothing was written.
         """
-        batch = list(islice(requests, BATCH_LIMIT + 1))  # what brings them forth may have no end
-        if len(batch) > BATCH_LIMIT:
-            raise InvalidRequest("requests", f"are more than the {BATCH_LIMIT:,} of a batch; pass them in several")
+        batch = batch_of(requests)
         if (exporting := tracer()) is None:
             return self._enqueue(batch, connection, conflicts)
         asked = [request if isinstance(request, Request) else _request_of(request) for request in batch]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from producer.canonical import canonical_json, check_text, is_finite, shown
@@ -34,6 +35,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes one for each call
 
 OnClosed = Literal["replay", "rerun_if_failed", "rerun"]
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,18 @@ def seal(
         parent_job_id=parent_job_id,
         conversation_id=None if conversation is None else conversation_in(params, conversation),
     )
+
+
+def batch_of(requests: Iterable[R]) -> list[R]:
+    """Return the requests of a batch; what brings them forth may have no end.
+
+    Raises:
+        InvalidRequest: If there are more than a batch may have.
+    """
+    batch = list(islice(requests, BATCH_LIMIT + 1))
+    if len(batch) > BATCH_LIMIT:
+        raise InvalidRequest("requests", f"are more than the {BATCH_LIMIT:,} of a batch; pass them in several")
+    return batch
 
 
 def plain_params(params: Any) -> dict[str, Any]:

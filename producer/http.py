@@ -18,7 +18,7 @@ import httpx
 from producer import errors
 from producer.canonical import canonical_json
 from producer.conversation import Conversation, Message
-from producer.envelope import DEFAULT_PRIORITY, OnClosed, Request, plain_params
+from producer.envelope import DEFAULT_PRIORITY, OnClosed, Request, batch_of, plain_params
 from producer.errors import ApiUnavailable, InvalidRequest, JobNotFound, SettingsError
 from producer.http_answers import LONGEST_PAUSE_SECONDS, answer_of, is_in_flight, retry_after
 from producer.http_approvals import HttpApprovals
@@ -132,7 +132,7 @@ class HttpProducer:
         conflicts: Literal["raise", "return"] = "raise",
     ) -> list[Job]:
         """Have several performed; see `Producer.enqueue_many`."""
-        asked = [_plain(_fields_of(each), index) for index, each in enumerate(requests)]
+        asked = [_plain(_fields_of(each), index) for index, each in enumerate(batch_of(requests))]
         if not asked:
             return []
         answer = self._ask("POST", "/v1/batches", {"requests": asked, "conflicts": conflicts}, repeatable=True)

@@ -11,15 +11,13 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from producer.acting import actor
+from producer.acting import actor, check_reason
 from producer.canonical import shown
 from producer.envelope import NAME_LIMIT, check_name
 from producer.errors import InvalidRequest, PolicyNotFound
 from producer.ledger import policies as ledger
 from producer.ledger.acts import act_of, on_record
 from producer.ledger.policies import PublishedPolicy
-
-REASON_LIMIT = 1_000
 
 
 class Policies:
@@ -49,9 +47,9 @@ class Policies:
             InvalidRequest: If the reason is missing, or too long.
         """
         check_name("name", name, NAME_LIMIT)
-        check_name("reason", reason, REASON_LIMIT)
-        if not reason or not reason.strip():
+        if not isinstance(reason, str) or not reason.strip():
             raise InvalidRequest("reason", "is missing: say why, for whoever asks why nobody was asked")
+        check_reason(reason)
         act = act_of(actor(who), self._tenant, "retire policy", name, reason=reason)
         if self._read(lambda c: on_record(c, act, lambda: ledger.retire(c, name))):
             return

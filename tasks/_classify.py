@@ -50,6 +50,8 @@ UNKNOWN = Meaning("unknown", "retry")
 CONFLICT = Meaning("unknown", "retry", told="answered")
 NEVER_LEFT = Meaning("none", "retry")
 NOT_TO_BE_SENT = Meaning("none", "refuse")
+# A setting of the worker's is missing or malformed: another worker's, or this one's tomorrow, may not be.
+NOT_SET = Meaning("none", "retry", told="nothing")
 
 # By the place of the class. An error is what the nearest of its classes in this table is.
 ERRORS: Mapping[str, Meaning | By] = {

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tomllib
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -15,9 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import httpx
-
-from producer.canonical import shown
 from producer.errors import SettingsError
 
 PRICES_FILE = Path(__file__).with_name("_prices.json")
@@ -52,30 +47,6 @@ class Price:
     since: date | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hosts:
-    """Those that ``http.request`` may call: where none is named, any.
-
-    Attributes:
-        names: A host's, or ``*.example.com`` for all below ``example.com``; in lower case, as they go over the wire.
-    """
-
-    names: tuple[str, ...]
-
-    def include(self, url: str) -> bool:
-        """Say whether a URL's host is one of them, as the client that connects to it reads that URL.
-
-        Raises:
-            httpx.InvalidURL: If the client cannot read it.
-        """
-        host = _host_of(url)
-        return not self.names or any(
-            host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in self.names
-        )
-
-
-# Without a port, a path and whatever else a URL may have: these would match no host, and say nothing.
-_A_HOST = re.compile(r"(\*\.)?([^\s/@?#*%\\:\[\]]+|\[[0-9a-fA-F:.]+\])")
 _SMTP = {"smtp": ("none", 25), "smtp+starttls": ("starttls", 587), "smtps": ("tls", 465)}
 
 
@@ -96,17 +67,6 @@ def smtp() -> Smtp:
     security, port = _SMTP[url.scheme]
     user, password = (unquote(part) if part else None for part in (url.username, url.password))
     return Smtp(host, given_port or port, security, user, password)
-
-
-@cache
-def http_hosts() -> Hosts:
-    """Read ``SUREFOOT_HTTP_HOSTS``: hosts, with commas in between; ``*.example.com`` is all below ``example.com``.
-
-    Raises:
-        SettingsError: If one of them is no host's name.
-    """
-    told = os.environ.get("SUREFOOT_HTTP_HOSTS", "").split(",")
-    return Hosts(tuple(_host_named(each.strip()) for each in told if each.strip()))
 
 
 @cache
@@ -155,19 +115,6 @@ def cost_of(model: str, tokens_in: int, tokens_out: int, *, on: date | None = No
     if price is None:
         return None
     return (price.tokens_in * tokens_in + price.tokens_out * tokens_out) / 1_000_000
-
-
-def _host_named(told: str) -> str:
-    with suppress(httpx.InvalidURL):
-        if (found := _A_HOST.fullmatch(told)) is not None:
-            wild, bare = found.groups(default="")
-            return wild + _host_of(f"http://{bare}")
-    problem = f"{shown(told)} is not a host; write api.example.com, or *.example.com for all below it"
-    raise SettingsError(f"SUREFOOT_HTTP_HOSTS: {problem}")
-
-
-def _host_of(url: str) -> str:
-    return httpx.URL(url).raw_host.decode("ascii").rstrip(".")
 
 
 def _dated(entries: list[Any]) -> tuple[Price, ...]:

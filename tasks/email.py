@@ -12,13 +12,11 @@ from typing_extensions import TypedDict
 
 from producer.errors import SettingsError
 from tasks import ActionError, Context, Retry, Unknown, action
-from tasks._classify import Meaning, error_of, meaning_of_code, unsent
+from tasks._classify import NEVER_LEFT, NOT_SET, error_of, meaning_of_code, unsent
 from tasks._settings import Smtp, smtp
 
 TAKEN = 250
 TEMPORARY, BEYOND = 400, 600
-# This worker does not know its mail server, which is no word on that; another worker may.
-NOT_SET = Meaning("none", "retry", told="nothing")
 
 
 class Sent(TypedDict):
@@ -162,5 +160,5 @@ def _refusal(error: smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefuse
         code, words = error.smtp_code, error.smtp_error if isinstance(error.smtp_error, bytes) else b""
     meaning = meaning_of_code(code)
     # Before the message is taken a strange answer is as good as none: _hand_over has the one that is not.
-    meaning = Meaning("none", "retry") if meaning.effect == "unknown" else meaning
+    meaning = NEVER_LEFT if meaning.effect == "unknown" else meaning
     return error_of(meaning, f"the mail server answered {code} {words.decode(errors='replace')}")

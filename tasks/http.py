@@ -11,17 +11,18 @@ from urllib.parse import urlsplit
 import httpx
 from typing_extensions import TypedDict
 
-from producer.canonical import DEPTH_LIMIT, parse_json
-from producer.errors import InvalidRequest
+from producer.canonical import DEPTH_LIMIT, parse_json, shown
+from producer.errors import InvalidRequest, SettingsError
 from tasks import Context, EffectClass, action
-from tasks._classify import error_of, meaning_of, meaning_of_status, unsent
+from tasks._classify import NOT_SET, error_of, meaning_of, meaning_of_status, unsent
 from tasks._clients import PerLoop
-from tasks._settings import http_hosts
+from tasks._hosts import http_hosts
 
 Method = Literal["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 9.2.1
 IDEMPOTENT = frozenset({"PUT", "DELETE"})  # RFC 9110 9.2.2
+PORTS = {None, *range(1, 1 << 16)}  # None is the scheme's own
 BODY_LIMIT = 160 * 1024  # written as JSON, where one byte may take six, it still fits into the ledger
 KEPT_HEADERS = ("content-type", "location", "etag", "last-modified", "x-request-id", "idempotent-replayed")
 
@@ -78,7 +79,7 @@ async def request(
         method: Decides the effect class: GET is pure, PUT idempotent; POST is unsafe unless a key goes along.
         url: Absolute, http or https; of one of the hosts in ``SUREFOOT_HTTP_HOSTS``, where there are any.
         ctx: The attempt.
-        headers: Sent along; the trace is added.
+        headers: Sent along; the trace is added. No ``Host`` where ``SUREFOOT_HTTP_HOSTS`` says who may be called.
         json: The body, as JSON.
         text: The body, as it stands; not together with `json`.
         key_header: Header in which the other side takes an idempotency key (``Idempotency-Key``). It must remember
@@ -93,7 +94,7 @@ async def request(
     """
     sent = {**(headers or {}), **ctx.headers()} | ({key_header: ctx.downstream_key()} if key_header else {})
     body = {"json": json} if text is None else {"content": text.encode()}
-    _check_url(url)
+    _check(url, sent)
     seconds = min(timeout or ctx.seconds_left, ctx.seconds_left)
     try:
         async with _clients.get().stream(
@@ -108,17 +109,20 @@ async def request(
     return _answer(response, content)
 
 
-def _check_url(url: str) -> None:
+def _check(url: str, headers: Mapping[str, str]) -> None:
     """Refuse what cannot be sent, before anything is: a refusal is certain, an error from the depths is not."""
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
+        hosts, read = http_hosts(), httpx.URL(url)
+    except SettingsError as error:
+        raise error_of(NOT_SET, f"{type(error).__name__}: {error}") from error
+    except httpx.InvalidURL as error:
         raise unsent(f"the URL cannot be read: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if read.scheme not in ("http", "https") or not read.host or read.port not in PORTS:
         raise unsent("the URL must be absolute, begin with http:// or https:// and name a host")
-    if not http_hosts().include(url):
-        raise unsent(f"{parts.hostname} is none of the hosts that may be called, which SUREFOOT_HTTP_HOSTS names")
+    if not hosts.include(read):
+        raise unsent(f"{shown(read.host)} is none of the hosts that may be called, which SUREFOOT_HTTP_HOSTS names")
+    if hosts.names and "host" in map(str.lower, headers):
+        raise unsent("a Host header may have another site answer than the one that SUREFOOT_HTTP_HOSTS names")
 
 
 async def _read(response: httpx.Response) -> bytes:

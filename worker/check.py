@@ -11,11 +11,13 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from producer.broker import is_redis, redis_client
+from producer.errors import SettingsError
 from producer.ledger.engine import open_engine
 from producer.ledger.policies import policies_in_force
 from producer.ledger.revision import REVISION, is_newer, revision_of
 from producer.redact import redact_text
 from tasks import declared_rules, declared_schedules, load
+from tasks._hosts import http_hosts
 from tasks._rules import rules_for
 from worker import breakers, limits, policies, published
 from worker.settings import WorkerSettings
@@ -40,6 +42,7 @@ class Finding:
 def findings(settings: WorkerSettings) -> Iterator[Finding]:
     """Look at the settings, the actions, Postgres and Redis, in that order; connects, and changes nothing."""
     yield from (Finding("error", error) for error in settings.errors())
+    yield from _hosts()
     actions = load(settings.action_modules)
     yield Finding("ok", f"{len(actions)} actions: {', '.join(sorted(actions))}")
     if schedules := declared_schedules():
@@ -52,6 +55,16 @@ def findings(settings: WorkerSettings) -> Iterator[Finding]:
         yield from (Finding("warning", doubt) for doubt in each.doubts(settings.redis_url, actions))
     yield from _postgres(settings, actions)
     yield from _broker(settings)
+
+
+def _hosts() -> Iterator[Finding]:
+    try:
+        names = http_hosts().names
+    except SettingsError as error:
+        yield Finding("error", str(error))
+        return
+    if names:
+        yield Finding("ok", f"http.request may call {', '.join(names)}")
 
 
 def _postgres(settings: WorkerSettings, actions: Collection[str]) -> Iterator[Finding]:

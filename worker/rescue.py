@@ -50,7 +50,7 @@ WITH silent AS (
 ), decided AS (
   UPDATE decisions d SET error = json_build_object('type', 'WorkerLost', 'traceback', '', 'message',
     CASE m.crashes WHEN 1 THEN format('worker %s fell silent with this job', m.was_owner)
-      ELSE format('%s workers fell silent with this job, the last of them %s', m.crashes, m.was_owner) END)
+      ELSE format('workers fell silent with this job %s times, the last was %s', m.crashes, m.was_owner) END)
   FROM moved m WHERE d.job_id = m.id AND m.becomes <> '{State.WAITING}'
 ), noted AS (
   INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from itertools import islice
 from typing import IO, Any
 
 import click
@@ -22,6 +21,7 @@ from producer.job import Job
 from producer.ledger.states import State
 
 FILE_BATCH = 500
+FILE_BATCH_BYTES = 1 << 23  # whose requests have fewer characters than a batch may, however numbers are written out
 
 
 @click.command()
@@ -83,8 +83,7 @@ def _enqueue_lines(producer: Producer, source: IO[bytes], *, as_json: bool) -> i
     """Enqueue a file's lines in batches; a line that is refused stops nothing but itself. Returns the exit status."""
     counts = dict.fromkeys(("created", "replayed", "conflict", "refused"), 0)
     with _progress(as_json=as_json) as advance:
-        lines = enumerate(source, 1)
-        while batch := list(islice(lines, FILE_BATCH)):
+        for batch in _batches(enumerate(source, 1)):
             for number, answer in _enqueue_batch(producer, batch):
                 outcome = "refused" if isinstance(answer, SurefootError) else str(answer.outcome)
                 counts[outcome] += 1
@@ -97,6 +96,20 @@ def _enqueue_lines(producer: Producer, source: IO[bytes], *, as_json: bool) -> i
             advance(len(batch))
     click.echo(", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count), err=as_json)
     return REFUSED if counts["conflict"] or counts["refused"] else 0
+
+
+def _batches(lines: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield a file's lines, as many together as one statement takes."""
+    batch: list[tuple[int, bytes]] = []
+    left = FILE_BATCH_BYTES
+    for number, line in lines:
+        batch.append((number, line))
+        left -= len(line)
+        if len(batch) == FILE_BATCH or left <= 0:
+            yield batch
+            batch, left = [], FILE_BATCH_BYTES
+    if batch:
+        yield batch
 
 
 def _enqueue_batch(producer: Producer, lines: list[tuple[int, bytes]]) -> Iterator[tuple[int, Job | SurefootError]]:

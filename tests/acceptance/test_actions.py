@@ -14,6 +14,7 @@ from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -174,18 +175,55 @@ def test_a_post_that_nobody_listens_for_is_tried_again_for_nothing_can_have_happ
     assert job.refresh().state is not State.IN_DOUBT
 
 
-@pytest.mark.parametrize("url", ["not a url", "ftp://127.0.0.1/x", "http://", "http://127.0.0.1:99999/"])
-def test_a_request_that_cannot_be_sent_does_not_put_a_job_in_doubt(town: Town, url: str) -> None:
-    job = town.do("http.request", {"method": "POST", "url": url}, f"bad-{hash(url)}")
-    until(lambda: job.refresh().state in (State.FAILED, State.WAITING, State.DEAD))
+@pytest.mark.parametrize(
+    "url",
+    [
+        "not a url",
+        "ftp://127.0.0.1/x",
+        "http://",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1\n:9/",
+        "http://0177.0.0.1/",
+        "http://☃.example/",
+    ],
+)
+def test_a_request_that_cannot_be_sent_has_failed_and_is_not_in_doubt(town: Town, url: str) -> None:
+    job = town.do("http.request", {"method": "POST", "url": url}, f"bad-{hash(url)}").wait(SECONDS)
+    assert job.state is State.FAILED
 
 
-def test_a_host_that_may_not_be_called_is_not_and_its_job_has_failed_for_certain(town: Town, echo: str) -> None:
-    url = echo.replace("127.0.0.1", "127.0.0.2")
-    job = town.do("http.request", {"method": "POST", "url": url}, "forbidden-host").wait(SECONDS)
+@pytest.mark.parametrize(
+    ("params", "why"),
+    [
+        ({"host": "127.0.0.2"}, "'127.0.0.2' is none of the hosts that may be called, which SUREFOOT_HTTP_HOSTS names"),
+        ({"headers": {"hOst": "internal"}}, "a Host header may have another site answer than the one that SUREFOOT_"),
+        ({"key_header": "Host"}, "a Host header may have another site answer than the one that SUREFOOT_"),
+    ],
+    ids=["another host", "a header", "as the key's header"],
+)
+def test_whom_a_worker_may_not_call_it_does_not_and_the_job_has_failed_for_certain(
+    town: Town, echo: str, params: dict[str, Any], why: str
+) -> None:
+    host = params.pop("host", "127.0.0.1")
+    asked = {"method": "POST", "url": echo.replace("127.0.0.1", host), **params}
+    job = town.do("http.request", asked, f"forbidden-{uuid4()}").wait(SECONDS)
     assert (job.state, job.record.attempt) == (State.FAILED, 1)
     assert job.error is not None
-    assert "127.0.0.2 is none of the hosts that may be called, which SUREFOOT_HTTP_HOSTS names" in job.error["message"]
+    assert why in job.error["message"]
+
+
+def test_a_worker_whose_list_of_hosts_is_none_calls_nobody_and_leaves_no_job_in_doubt(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, echo: str
+) -> None:
+    worker = start_worker(settings, tmp_path / "worker.log", environment={"SUREFOOT_HTTP_HOSTS": "127.0.0.1:80"})
+    try:
+        job = lone_producer.enqueue("http.request", {"method": "POST", "url": echo})
+        until(lambda: job.refresh().record.waiting_for == "retry")
+        assert job.error is not None
+        assert "SUREFOOT_HTTP_HOSTS: '127.0.0.1:80' is not a host" in job.error["message"]
+        assert job.cancel() == "cancelled"  # and not in doubt, as where something may have happened
+    finally:
+        worker.stop()
 
 
 class _Echo(BaseHTTPRequestHandler):

@@ -188,8 +188,10 @@ def check(settings: Settings, **environment: str) -> subprocess.CompletedProcess
 
 
 def test_a_sound_deployment_passes_the_check(settings: Settings) -> None:
-    done = check(settings, SUREFOOT_LEASE_SECONDS="30")  # the tests' own is short, which is worth a warning
+    # The tests' own lease is short, which is worth a warning.
+    done = check(settings, SUREFOOT_LEASE_SECONDS="30", SUREFOOT_HTTP_HOSTS="*.Example.com")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "http.request may call *.example.com" in done.stdout
     assert "warning" not in done.stdout
     assert "fsync=on" in done.stdout
     assert "noeviction" in done.stdout
@@ -226,9 +228,10 @@ def test_the_check_fails_where_a_worker_could_not_work(settings: Settings, empty
     assert done.returncode == 1
     assert "run surefoot migrate" in done.stdout
     assert "Redis cannot be reached" in done.stdout
-    done = check(settings, SUREFOOT_RENEW_SECONDS="20")
+    done = check(settings, SUREFOOT_RENEW_SECONDS="20", SUREFOOT_HTTP_HOSTS="http://example.com")
     assert done.returncode == 1
     assert "one late renewal would lose the lease" in done.stdout
+    assert "SUREFOOT_HTTP_HOSTS: 'http://example.com' is not a host" in done.stdout
 
 
 def test_a_worker_does_not_start_on_a_schema_it_does_not_know(settings: Settings, empty_url: str) -> None:

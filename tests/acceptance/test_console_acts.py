@@ -156,11 +156,12 @@ def test_a_policy_is_seen_where_it_stands_before_an_action_and_retired_by_an_adm
     assert submit(admin, page, f"{page}/retire", name="adders", reason="gone").status_code == 404
     assert submit(admin, page, f"{page}/retire", name="of-nothing", reason="").status_code == 400
     for name in ("adders-<b>all", "of-nothing"):
-        assert "Nobody needs it any more." in submit(admin, page, f"{page}/retire", name=name, reason="gone").text
+        done = submit(admin, page, f"{page}/retire", name=name, reason="gone\r\nat last")
+        assert "Nobody needs it any more." in done.text
     assert "of-nothing" not in [each.name for each in house.producer.policies.list()]
     assert "of-nothing" not in admin.get(page).text
     (act, _) = house.producer.acts(act="retire policy")
-    assert (act.target, act.reason, act.who.partition(" ")[0]) == ("of-nothing", "gone", "ada")
+    assert (act.target, act.reason, act.who.partition(" ")[0]) == ("of-nothing", "gone\nat last", "ada")
 
 
 def test_who_asked_for_patience_is_seen_with_until_when_and_why(admin: httpx.Client, house: House) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any
 from uuid import uuid4
 
@@ -128,6 +129,12 @@ def test_jobs_are_listed_over_several_pages(remote: HttpProducer, monkeypatch: p
     assert len(remote.jobs(action="test.add", limit=2)) == 2
     listed = [job.id for job in remote.jobs(limit=7)]
     assert [job.id for job in remote.jobs(limit=3, before=listed[2])] == listed[3:6]
+
+
+def test_a_batch_that_has_no_end_is_refused_before_anything_is_sent(remote: HttpProducer) -> None:
+    with pytest.raises(InvalidRequest, match=r"requests: are more than the 10,000 of a batch"):
+        remote.enqueue_many(repeat({"action": "test.add", "params": ADD, "idempotency_key": "endless"}))
+    assert remote.find("test.add", "endless") is None
 
 
 def test_errors_are_the_same_ones(remote: HttpProducer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import statistics
 import sys
@@ -87,7 +86,7 @@ def _own(process: psutil.Process) -> float:
     try:
         return time.clock_gettime(~process.pid << 3 | _SCHEDULED)
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if psutil.pid_exists(process.pid):
             raise
         raise psutil.NoSuchProcess(process.pid) from error
 

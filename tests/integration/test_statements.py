@@ -261,7 +261,7 @@ def test_a_job_that_takes_down_workers_is_left_alone_after_the_cap(
         assert take_over(engine) == 1
     assert job.refresh().state is becomes
     assert job.error is not None
-    assert job.error["message"] == "3 workers fell silent with this job, the last of them w1"
+    assert job.error["message"] == "workers fell silent with this job 3 times, the last was w1"
     assert take_over(engine) == 0
 
 

@@ -1,4 +1,4 @@
-"""What the actions that come with Surefoot are told from outside: whom they may call, the mail server, the prices."""
+"""What the actions that come with Surefoot are told from outside: the mail server and the price table."""
 
 from __future__ import annotations
 
@@ -12,83 +12,17 @@ from typing import Any
 import pytest
 
 from producer.errors import SettingsError
-from tasks._settings import Price, Smtp, cost_of, http_hosts, prices, smtp
+from tasks._settings import Price, Smtp, cost_of, prices, smtp
 from tests.unit.json_values import CANARY
 
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
-    read = (http_hosts, smtp, prices)
-    for each in read:
-        each.cache_clear()
+    smtp.cache_clear()
+    prices.cache_clear()
     yield
-    for each in read:
-        each.cache_clear()
-
-
-HOSTS = "api.example.com, *.Partner.example,bücher.example.,127.0.0.1,[::1]"
-
-
-@pytest.mark.parametrize(
-    ("url", "may"),
-    [
-        ("https://api.example.com/v1", True),
-        ("https://API.example.com.:8443/v1", True),
-        ("https://deep.below.partner.example", True),
-        ("https://xn--bcher-kva.example/", True),
-        ("https://BÜCHER.example/", True),
-        ("http://127.0.0.1:8080/", True),
-        ("http://[::1]/", True),
-        ("https://example.com/", False),
-        ("https://partner.example/", False),
-        ("https://notpartner.example/", False),
-        ("https://api.example.com.evil.example/", False),
-        ("https://api.example.com@evil.example/", False),
-        ("https://evil.example#@api.example.com/", False),
-        ("https://evil.example\\@api.example.com/", True),  # the client reads a user of that name
-        ("https://api.example.com\\@evil.example/", False),
-        ("https://api.example.com%2eevil.example/", False),
-        ("http://2130706433/", False),  # how else one may write 127.0.0.1
-        ("http://0x7f.1/", False),
-        ("http://[::ffff:127.0.0.1]/", False),
-        ("http://169.254.169.254/latest/meta-data", False),
-    ],
-)
-def test_a_host_may_be_called_that_is_named_or_below_one_that_is_named_with_all_below_it(
-    url: str, monkeypatch: pytest.MonkeyPatch, *, may: bool
-) -> None:
-    monkeypatch.setenv("SUREFOOT_HTTP_HOSTS", HOSTS)
-    assert http_hosts().include(url) is may
-
-
-@pytest.mark.parametrize("told", [None, "", " , "])
-def test_where_no_host_is_named_any_may_be_called(told: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SUREFOOT_HTTP_HOSTS", raising=False)
-    if told is not None:
-        monkeypatch.setenv("SUREFOOT_HTTP_HOSTS", told)
-    assert http_hosts().include("https://anybody.example/")
-
-
-@pytest.mark.parametrize(
-    "told",
-    [
-        "https://api.example.com",
-        "api.example.com:443",
-        "api.example.com/v1",
-        "me@api.example.com",
-        "*",
-        "*.",
-        "api.*.example",
-        "two words.example",
-        "::1",
-        "[::1",
-        "\u2488.example",
-    ],
-)
-def test_what_is_no_host_is_refused_and_lets_nobody_be_called(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SUREFOOT_HTTP_HOSTS", f"api.example.com,{told}")
-    with pytest.raises(SettingsError, match=r"SUREFOOT_HTTP_HOSTS: .+ is not a host; write api\.example\.com, or "):
-        http_hosts()
+    smtp.cache_clear()
+    prices.cache_clear()
 
 
 @pytest.mark.parametrize(
