@@ -2,7 +2,7 @@
 
 A job over a limit is held: it waits in the ledger, spends no attempt and takes nobody's place. One over the rate has
 booked the time at which it comes back. One over a concurrency stands in a line, in the order of acceptance, and is rung
-as soon as it has a place; where that ring is lost, it comes back by itself.
+as soon as it has a place; where the line is lost, worker/forgotten.py finds it.
 """
 
 from __future__ import annotations
@@ -149,6 +149,18 @@ class Limits:
             if running and room.spec.limits.fleet_concurrency is not None:
                 await self._hand_over(RENEW, room.spec, self._lease_us, *running)
 
+    def places_left(self, spec: ActionSpec) -> int:
+        """Return how many more of an action its own limit lets run in this process, though nobody waits for that here.
+
+        Any thread may ask. 0 where this process performs nothing but what Celery hands it.
+        """
+        if spec.limits.max_concurrency is None or self._ring_here is self._ring:
+            return 0
+        room = self._rooms.get(spec.name)
+        if room is None:
+            return spec.limits.max_concurrency
+        return 0 if room.waits(self._now()) else room.places
+
     async def close(self) -> None:
         """Hang up, and ring nobody any more."""
         for room in self._rooms.values():
@@ -183,7 +195,7 @@ class Limits:
         return None
 
     def _ring_all(self, spec: ActionSpec, payloads: Sequence[bytes | None]) -> None:
-        rings = [_from_payload(spec.name, payload) for payload in payloads if payload is not None]
+        rings = [ring_of(spec.name, payload) for payload in payloads if payload is not None]
         if rings:
             self._ring(rings)
 
@@ -267,7 +279,8 @@ def _payload(ring: Ring) -> str:
     )
 
 
-def _from_payload(action: str, payload: bytes) -> Ring:
+def ring_of(action: str, payload: bytes) -> Ring:
+    """Return the ring that Redis kept for a job in line."""
     job_id, *rest = json.loads(payload)
     return Ring(UUID(job_id), action, *rest)
 

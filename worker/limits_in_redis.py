@@ -157,6 +157,14 @@ keep(STATE)
 return hand_over()
 """)
 
+# Returns how many places are free though nobody stands in line for them, and the rings of those who did.
+LOOK = Script(f"""{_COMMON}
+local rung = hand_over()
+call('ZREMRANGEBYSCORE', PLACES, '-inf', now)
+local free = call('EXISTS', LINE) == 0 and math.max(limit - call('ZCARD', PLACES), 0) or 0
+return {{free, unpack(rung)}}
+""")
+
 # Adds what is not there: Redis may have lost it, and it runs all the same.
 RENEW = Script(f"""{_COMMON}
 for n = 4, #ARGV do call('ZADD', PLACES, now + tonumber(ARGV[3]), ARGV[n]) end

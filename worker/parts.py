@@ -33,6 +33,7 @@ from worker.duty import Duty
 from worker.fallback import Fallbacks
 from worker.fleet import AWAY_SECONDS, Fleet
 from worker.follow_ups import FollowUps
+from worker.forgotten import FORGOTTEN_SECONDS, Forgotten
 from worker.gates import Gates
 from worker.holds import Holds
 from worker.leases import Leases
@@ -134,6 +135,7 @@ def assemble(
         "" if settings.anchor_to == NOWHERE else settings.anchor_to, every_seconds=settings.anchor_seconds
     )
     sealer = Sealer(SealKey.of(settings.signing_key), on_sealed=anchors.sealed)
+    forgotten = Forgotten(settings.redis_url, actions.values(), places_here=limits.places_left, ring=bell.ring)
     relay = Relay(
         engine,
         bell,
@@ -143,7 +145,10 @@ def assemble(
         rescue=partial(rescue, worker=worker, crash_cap=settings.crash_cap, announce=announcer.announce),
         approvals=partial(sweep_approvals, worker=worker, announce=announcer.announce),
         announce=announcer.announce,
-        first=[Duty("breakers", Moves(settings.redis_url).sweep, batch=SWEEP_BATCH)],
+        first=[
+            Duty("breakers", Moves(settings.redis_url).sweep, batch=SWEEP_BATCH),
+            Duty("limits", forgotten.look, every_seconds=FORGOTTEN_SECONDS),
+        ],
         last=[
             Duty("policies", published.read, every_seconds=LOOK_SECONDS),
             Duty("seals", sealer.seal, every_seconds=SEAL_SECONDS),

@@ -36,8 +36,8 @@ BATCH = 500
 # A ring that waits behind others is not lost. Where nothing tells that it does not, it is repeated after this long.
 CROWDED_SECONDS = 900.0
 LONGEST_LOOK_SECONDS = 60.0
-# What was rung in vain, and this worker does not know, is looked at again after so long, and then ever later.
-STRANGE_SECONDS, STRANGE_SHARE = 1.0, 1 / 8
+# What was rung in vain, or this worker does not know, is looked at again after so long, and then ever later.
+SOON_SECONDS, SOON_SHARE = 1.0, 1 / 8
 # A ring may get lost. What was rung again and is due for so long was taken by somebody who does not know it.
 VAIN_SECONDS = 8.0
 # How many of those a worker takes at a look: where all rings got lost, others have places for them, too.
@@ -203,16 +203,15 @@ class Relay:
             for row in due
             if row.id in silent and not row.fresh and not self._knows(row.action, row.action_version)
         }
+        vain = {row.id for row in due if row.id in silent and not row.fresh and float(row.late) > VAIN_SECONDS}
         if lost is None:  # the broker is away: what was meant to be rung meanwhile was not
             seconds = [AWAY_LOOK_SECONDS] * len(due)
         else:
-            seconds = [
-                _strange_look(float(row.late)) if row.id in strange else _next_look(float(row.late)) for row in due
-            ]
+            soon = strange | vain
+            seconds = [_soon_again(float(row.late)) if row.id in soon else _next_look(float(row.late)) for row in due]
         ids = [row.id for row in due]
         ours = set(connection.execute(LOOKED_AT, {"ids": ids, "seconds": seconds}).scalars()) - strange
         mine = [row for row in due if row.id in silent and row.id in ours]
-        vain = {row.id for row in mine if not row.fresh and float(row.late) > VAIN_SECONDS}
         rings = self._keep_some([_ring(row) for row in mine if row.id in vain])
         rings += [_ring(row) for row in mine if row.id not in vain]
         if rings:
@@ -257,9 +256,9 @@ def _wait_for_wake(connection: Connection, seconds: float) -> None:
     raw.notifies.clear()
 
 
-def _strange_look(late: float) -> float:
-    """Return the seconds until another worker should look: soon, for that one may know the job's version."""
-    return min(LONGEST_LOOK_SECONDS, max(STRANGE_SECONDS, late * STRANGE_SHARE))
+def _soon_again(late: float) -> float:
+    """Return the seconds until another worker should look: soon, for it may know the job, and perform it itself."""
+    return min(LONGEST_LOOK_SECONDS, max(SOON_SECONDS, late * SOON_SHARE))
 
 
 def _next_look(late: float) -> float:

@@ -67,28 +67,32 @@ FROM claimed c JOIN decisions d ON d.job_id = c.id
 
 # A repeat whose first try did land is answered alike: it finds the job running under its own fence, unless the lease
 # has run out since: what begins then may go on while somebody else takes the job for silent. The owner is asked for,
-# too: a Postgres that crashed may have forgotten a claim, and given its fence to somebody else.
+# too: a Postgres that crashed may have forgotten a claim, and given its fence to somebody else. What time it is, is
+# read once the row is locked, for that may take a while, and is when the intent is on record.
 INTEND_SQL = f"""
 WITH asked AS (
   SELECT * FROM json_to_recordset(:asked)
     AS a(id uuid, fence bigint, effect text, repeat_seconds double precision, quiet_seconds double precision, data json)
-), mine AS (
-  SELECT a.*, j.state, j.cancel_requested_at IS NOT NULL AS cancelled, j.lease_expires_at > clock_timestamp() AS alive,
-    coalesce(j.deadline_at <= clock_timestamp(), false) AS overdue, j.lease_owner = :worker AS owned
+), locked AS (
+  SELECT a.*, j.state, j.cancel_requested_at IS NOT NULL AS cancelled, j.lease_expires_at, j.deadline_at,
+    j.lease_owner = :worker AS owned
   FROM jobs j JOIN asked a USING (id, fence) ORDER BY j.id FOR UPDATE OF j
+), mine AS MATERIALIZED (
+  SELECT *, lease_expires_at > now AS alive, coalesce(deadline_at <= now, false) AS overdue
+  FROM (SELECT *, clock_timestamp() AS now FROM locked) l
 ), intended AS (
   UPDATE jobs j SET state = '{State.RUNNING}', attempt = j.attempt + 1, effect = m.effect,
-    repeatable_until = coalesce(j.repeatable_until, clock_timestamp() + make_interval(secs => m.repeat_seconds)),
+    repeatable_until = coalesce(j.repeatable_until, m.now + make_interval(secs => m.repeat_seconds)),
     quiet_at = CASE WHEN m.quiet_seconds IS NOT NULL
-                    THEN greatest(j.quiet_at, clock_timestamp() + make_interval(secs => m.quiet_seconds)) END,
+                    THEN greatest(j.quiet_at, m.now + make_interval(secs => m.quiet_seconds)) END,
     lease_expires_at = clock_timestamp() + make_interval(secs => :lease), last_seq = j.last_seq + 1
   FROM mine m
   WHERE j.id = m.id AND m.owned AND m.state IN ({may_become(State.RUNNING)})
     AND m.alive AND NOT m.cancelled AND NOT m.overdue {{reserved}}
-  RETURNING j.id, j.last_seq, j.attempt, j.fence, m.data
+  RETURNING j.id, j.last_seq, j.attempt, j.fence, m.now, m.data
 ), noted AS (
-  INSERT INTO events (job_id, seq, kind, attempt, fence, worker, data)
-  SELECT id, last_seq, 'intended', attempt, fence, :worker, data FROM intended
+  INSERT INTO events (job_id, seq, at, kind, attempt, fence, worker, data)
+  SELECT id, last_seq, now, 'intended', attempt, fence, :worker, data FROM intended
 )
 SELECT m.id, CASE WHEN m.id IN (SELECT id FROM intended) OR (m.alive AND m.state = '{State.RUNNING}') THEN 'intended'
                   WHEN m.alive AND m.cancelled THEN 'cancelled' WHEN m.alive AND m.overdue THEN 'expired'

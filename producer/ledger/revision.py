@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine, text
 
 # The newest migration's; a test compares the two.
-REVISION = "0013"
+REVISION = "0014"
 
 TABLE = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 CURRENT = text("SELECT version_num FROM alembic_version")

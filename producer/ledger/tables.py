@@ -101,6 +101,7 @@ jobs = Table(
         postgresql_where=text(f"conversation_id IS NOT NULL AND state IN ({in_sql(OPEN)})"),
     ),
     Index("jobs_to_release", "waiting_on", "id", postgresql_where=text("waiting_for = 'breaker'")),
+    Index("jobs_in_line", "action", "id", postgresql_where=text("waiting_for = 'concurrency'")),
     Index("jobs_to_fund", "waiting_on", "id", postgresql_where=text("waiting_for = 'budget'")),
     Index("jobs_to_look_up", "ring_at", postgresql_where=text("looks_left > 0")),
     # What ended badly since a moment, for the alerts.

@@ -9,10 +9,13 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
+import redis
+from sqlalchemy import Engine
 
 from producer import Producer, Settings, State
 from producer.job import Job
 from tests.houses import start_worker, until
+from tests.integration.test_statements import settlement, writer_of
 
 SECONDS = 60.0
 JOBS = 60
@@ -86,3 +89,25 @@ def test_who_is_over_the_rate_waits_on_nobody_and_is_told_so(crowd: Producer, tm
     over = until(lambda: [job for job in jobs if job.refresh().record.waiting_for == "rate"])[-1]
     assert over.record.waiting_on is None
     assert "as many of its action as may begin in that time" in crowd.explain(over.id).headline
+
+
+@pytest.mark.parametrize("action", ["test.narrow", "test.narrow_here"])
+def test_those_who_wait_for_a_place_are_performed_within_seconds_though_whoever_would_ring_them_is_gone(
+    settings: Settings, lone_producer: Producer, engine: Engine, tmp_path: Path, action: str
+) -> None:
+    jobs = enqueue(lone_producer, action, tmp_path / "log")
+    gone = writer_of(engine, "gone")
+    for attempt in gone.claim(action, 1, [job.id for job in jobs]):
+        # As where a long line was reckoned with, which went with Redis, or with its worker.
+        gone.settle([settlement(attempt, State.WAITING, was=State.CLAIMED, waiting_for="concurrency", delay=600.0)])
+    assert {job.refresh().record.waiting_for for job in jobs} == {"concurrency"}
+    assert lone_producer.flush()
+    with redis.Redis.from_url(settings.redis_url) as client:
+        client.flushdb()
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=100)
+    try:
+        assert {job.wait(SECONDS).state for job in jobs} == {State.SUCCEEDED}
+        assert worker.events("limit.woken")
+    finally:
+        worker.stop()
+    assert most_at_once(tmp_path / "log", by_process=action == "test.narrow_here") <= 2

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,8 @@ from sqlalchemy import Engine, text
 
 from producer import Producer, State
 from producer.job import Job
+from tests.houses import until
+from tests.locks import waiting_for_locks
 from worker.attempt import Attempt, Intent, Lease, Settlement
 from worker.rescue import rescue
 from worker.statements import Granted, Settled, Wanted, claim, intend, renew, settle
@@ -268,6 +271,39 @@ def test_a_job_that_takes_down_workers_is_left_alone_after_the_cap(
 def test_a_lease_that_holds_is_not_taken_over(engine: Engine, job: Job) -> None:
     claimed(writer_of(engine), job)
     assert take_over(engine) == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "answer"), [("deadline_at", "expired"), ("lease_expires_at", "lost")], ids=["its deadline", "its lease"]
+)
+def test_an_intent_that_waits_for_its_row_until_the_time_is_over_is_not_granted(
+    engine: Engine, job: Job, column: str, answer: str
+) -> None:
+    writer = writer_of(engine)
+    attempt = claimed(writer, job)
+    with engine.connect() as connection:
+        connection.execute(text(f"UPDATE jobs SET {column} = clock_timestamp() + interval '1 s'"))
+    locking = engine.connect().execution_options(isolation_level="READ COMMITTED")
+    with ThreadPoolExecutor(1) as threads, locking as other, engine.connect() as looking:
+        with other.begin() as held:
+            other.execute(text("SELECT FROM jobs FOR UPDATE"))
+            asked = threads.submit(writer.intend, [intent(attempt, "unsafe")])
+            until(lambda: waiting_for_locks(engine))
+            over = text(f"SELECT {column} <= clock_timestamp() FROM jobs")
+            assert not looking.execute(over).scalar()  # or it shows nothing
+            until(lambda: looking.execute(over).scalar())
+            held.rollback()
+        assert asked.result() == {job.id: answer}
+    assert job.refresh().record.attempt == 0
+
+
+def test_an_intent_is_on_record_at_the_time_at_which_it_was_granted(engine: Engine, job: Job) -> None:
+    writer = writer_of(engine)
+    attempt = claimed(writer, job)
+    writer.intend([intent(attempt, "keyed", 3_600.0)])
+    apart = text("SELECT repeatable_until - e.at FROM jobs JOIN events e ON e.job_id = id WHERE e.kind = 'intended'")
+    with engine.connect() as connection:
+        assert connection.execute(apart).scalar_one() == timedelta(hours=1)
 
 
 def test_a_move_that_the_table_of_states_does_not_know_is_refused_before_it_is_sent(engine: Engine, job: Job) -> None:
