@@ -181,6 +181,13 @@ async def narrow(log: str) -> None:
     _mark(log, -1)
 
 
+@action("test.narrow_until", effect="pure", fleet_concurrency=2)
+async def narrow_until(there: str) -> None:
+    """Run until a file is there, two at a time in the whole fleet."""
+    while not await asyncio.to_thread(Path(there).exists):  # noqa: ASYNC110  another process makes it
+        await asyncio.sleep(0.02)
+
+
 @action("test.narrow_here", effect="pure", max_concurrency=2)
 async def narrow_here(log: str) -> None:
     """Say when it begins and ends, two at a time in each process."""

@@ -22,7 +22,7 @@ from producer.ring import Ring
 from tasks import ActionSpec
 from worker.fleet import AWAY_SECONDS, Away, Fleet, Script
 from worker.limits_in_process import LONGEST_OFFER_SECONDS, Bucket, Room
-from worker.limits_in_redis import ADMIT, RELEASE, RENEW, RESERVED_SECONDS, WAIT, keys_of
+from worker.limits_in_redis import ADMIT, PASS_ON, RELEASE, RENEW, RESERVED_SECONDS, WAIT, keys_of
 from worker.log import log
 
 SECOND = 1_000_000
@@ -141,6 +141,11 @@ class Limits:
             self._hand_over_here(room)
             if spec.limits.fleet_concurrency is not None:
                 await self._hand_over(RELEASE, spec, self._member(job_id), round(held * SECOND))
+
+    async def pass_on(self, spec: ActionSpec, job_ids: Collection[UUID]) -> None:
+        """Give to the next in line what was kept for jobs that were rung and cannot be had: cancelled, say, or over."""
+        if spec.limits.fleet_concurrency is not None:
+            await self._hand_over(PASS_ON, spec, *map(str, job_ids))
 
     async def renew(self, job_ids: Collection[UUID]) -> None:
         """Keep the fleet's places of these jobs for another lease; one that Redis has lost is there again."""

@@ -157,6 +157,15 @@ keep(STATE)
 return hand_over()
 """)
 
+# Of jobs that were rung, and that nobody can have: their places are the next ones'.
+PASS_ON = Script(f"""{_COMMON}
+for n = 3, #ARGV do
+  call('ZREM', PLACES, ARGV[n])
+  leave_line(ARGV[n])
+end
+return hand_over()
+""")
+
 # Returns how many places are free though nobody stands in line for them, and the rings of those who did.
 LOOK = Script(f"""{_COMMON}
 local rung = hand_over()

@@ -134,7 +134,9 @@ class Runner:
         self.served.note(attempts)
         if len(attempts) < len(job_ids):
             claimed = {attempt.job_id for attempt in attempts}
-            log.debug("ring.idle", job_ids=[str(job_id) for job_id in job_ids if job_id not in claimed])
+            idle = [job_id for job_id in job_ids if job_id not in claimed]
+            log.debug("ring.idle", job_ids=[str(job_id) for job_id in idle])
+            await self.gates.limits.pass_on(spec, idle)
         return attempts
 
     def check(self, performance: Performance) -> Verdict | None:

@@ -111,3 +111,19 @@ def test_those_who_wait_for_a_place_are_performed_within_seconds_though_whoever_
     finally:
         worker.stop()
     assert most_at_once(tmp_path / "log", by_process=action == "test.narrow_here") <= 2
+
+
+def test_jobs_in_line_that_are_cancelled_keep_nobody_waiting(crowd: Producer, tmp_path: Path) -> None:
+    there = {"there": str(tmp_path / "there")}
+
+    def ask(name: str) -> Job:
+        return crowd.enqueue("test.narrow_until", there, idempotency_key=name)
+
+    running = [ask(f"running-{n}") for n in range(2)]
+    until(lambda: all(job.refresh().state is State.RUNNING for job in running))
+    unwanted, last = [ask(f"unwanted-{n}") for n in range(JOBS)], ask("last")
+    until(lambda: all(job.refresh().record.waiting_for == "concurrency" for job in [*unwanted, last]))
+    assert {job.cancel() for job in unwanted} == {"cancelled"}
+    (tmp_path / "there").touch()
+    # With five seconds' patience for each of those who do not come it would be most of a minute.
+    assert last.wait(SECONDS / 3).state is State.SUCCEEDED
