@@ -53,6 +53,14 @@ def http_hosts() -> Hosts:
     return Hosts(names)
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def host_of(url: httpx.URL) -> str | None:
     """Return whom a client connects to by a URL, in the one way to write it; None where that is nobody's name."""
     told = url.raw_host.decode("ascii").lower().removesuffix(".")
@@ -67,7 +75,7 @@ def _named(told: str) -> str:
     wild = _WILD if told.startswith(_WILD) else ""
     with suppress(httpx.InvalidURL):
         host = host_of(httpx.URL(scheme="http", host=told.removeprefix(wild)))
-        if host is not None and not (wild and ":" in host):
+        if host is not None and not (wild and _is_address(host)):
             return wild + host
     problem = f"{shown(told)} is not a host; write api.example.com, or *.example.com for all below it"
     raise SettingsError(f"SUREFOOT_HTTP_HOSTS: {problem}")

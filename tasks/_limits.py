@@ -52,11 +52,6 @@ class ActionLimits:
             raise ValueError(f"limits_without_redis={shown(self.limits_without_redis)} is none of {choices}")
 
     @property
-    def is_concurrent(self) -> bool:
-        """Whether one of them is of attempts at the same time."""
-        return self.max_concurrency is not None or self.fleet_concurrency is not None
-
-    @property
     def are_fleet_wide(self) -> bool:
         """Whether processes must agree on anything."""
         return self.fleet_concurrency is not None or self.rate_limit is not None

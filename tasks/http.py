@@ -24,6 +24,8 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 9.2.1
 IDEMPOTENT = frozenset({"PUT", "DELETE"})  # RFC 9110 9.2.2
 PORTS = {None, *range(1, 1 << 16)}  # None is the scheme's own
 BODY_LIMIT = 160 * 1024  # written as JSON, where one byte may take six, it still fits into the ledger
+# What a proxy on the way may go by instead of the URL, or take for the end of a request and the beginning of another.
+MISLEADING = frozenset({"host", "transfer-encoding", "content-length"})
 KEPT_HEADERS = ("content-type", "location", "etag", "last-modified", "x-request-id", "idempotent-replayed")
 
 
@@ -121,8 +123,8 @@ def _check(url: str, headers: Mapping[str, str]) -> None:
         raise unsent("the URL must be absolute, begin with http:// or https:// and name a host")
     if not hosts.include(read):
         raise unsent(f"{shown(read.host)} is none of the hosts that may be called, which SUREFOOT_HTTP_HOSTS names")
-    if hosts.names and "host" in map(str.lower, headers):
-        raise unsent("a Host header may have another site answer than the one that SUREFOOT_HTTP_HOSTS names")
+    if hosts.names and (misleading := MISLEADING.intersection(map(str.lower, headers))):
+        raise unsent(f"{min(misleading)} may have another answer than the one that SUREFOOT_HTTP_HOSTS names")
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -22,7 +22,7 @@ from producer.ring import Ring
 from tasks import ActionSpec
 from worker.fleet import AWAY_SECONDS, Away, Fleet, Script
 from worker.limits_in_process import LONGEST_OFFER_SECONDS, Bucket, Room
-from worker.limits_in_redis import ADMIT, PASS_ON, RELEASE, RENEW, RESERVED_SECONDS, WAIT, keys_of
+from worker.limits_in_redis import ADMIT, RELEASE, RENEW, RESERVED_SECONDS, WAIT, keys_of
 from worker.log import log
 
 SECOND = 1_000_000
@@ -142,29 +142,12 @@ class Limits:
             if spec.limits.fleet_concurrency is not None:
                 await self._hand_over(RELEASE, spec, self._member(job_id), round(held * SECOND))
 
-    async def pass_on(self, spec: ActionSpec, job_ids: Collection[UUID]) -> None:
-        """Give to the next in line what was kept for jobs that were rung and cannot be had: cancelled, say, or over."""
-        if spec.limits.fleet_concurrency is not None:
-            await self._hand_over(PASS_ON, spec, *map(str, job_ids))
-
     async def renew(self, job_ids: Collection[UUID]) -> None:
         """Keep the fleet's places of these jobs for another lease; one that Redis has lost is there again."""
         for room in list(self._rooms.values()):
             running = [self._member(job_id) for job_id in job_ids if job_id in room.running]
             if running and room.spec.limits.fleet_concurrency is not None:
                 await self._hand_over(RENEW, room.spec, self._lease_us, *running)
-
-    def places_left(self, spec: ActionSpec) -> int:
-        """Return how many more of an action its own limit lets run in this process, though nobody waits for that here.
-
-        Any thread may ask. 0 where this process performs nothing but what Celery hands it.
-        """
-        if spec.limits.max_concurrency is None or self._ring_here is self._ring:
-            return 0
-        room = self._rooms.get(spec.name)
-        if room is None:
-            return spec.limits.max_concurrency
-        return 0 if room.waits(self._now()) else room.places
 
     async def close(self) -> None:
         """Hang up, and ring nobody any more."""

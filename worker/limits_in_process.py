@@ -76,10 +76,6 @@ class Room:
             heapq.heappush(self._line, ring.job_id)
         self._waiting[ring.job_id] = (ring, until)
 
-    def waits(self, now: float) -> bool:
-        """Say whether anybody waits for a place here; any thread may ask."""
-        return any(until > now for _, until in list(self._waiting.values()))
-
     def next(self, now: float) -> Ring | None:
         """Take the job that was accepted first out of the line; None where nobody waits."""
         while self._line:

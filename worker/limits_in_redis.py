@@ -157,21 +157,19 @@ keep(STATE)
 return hand_over()
 """)
 
-# Of jobs that were rung, and that nobody can have: their places are the next ones'.
-PASS_ON = Script(f"""{_COMMON}
-for n = 3, #ARGV do
-  call('ZREM', PLACES, ARGV[n])
+# Takes jobs that are over out of the line, and what was kept for them. Returns which of those that wait by the ledger
+# stand in no line and have no turn, and the rings of those who have a place now.
+MEND = Script(f"""{_COMMON}
+local over = tonumber(ARGV[3])
+for n = 4, 3 + over do
   leave_line(ARGV[n])
+  call('ZREM', PLACES, ARGV[n])
 end
-return hand_over()
-""")
-
-# Returns how many places are free though nobody stands in line for them, and the rings of those who did.
-LOOK = Script(f"""{_COMMON}
-local rung = hand_over()
-call('ZREMRANGEBYSCORE', PLACES, '-inf', now)
-local free = call('EXISTS', LINE) == 0 and math.max(limit - call('ZCARD', PLACES), 0) or 0
-return {{free, unpack(rung)}}
+local rung, lost = hand_over(), {{}}
+for n = 4 + over, #ARGV do
+  if not call('ZSCORE', LINE, ARGV[n]) and not call('ZSCORE', PLACES, ARGV[n]) then lost[#lost + 1] = ARGV[n] end
+end
+return {{lost, unpack(rung)}}
 """)
 
 # Adds what is not there: Redis may have lost it, and it runs all the same.

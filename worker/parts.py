@@ -135,7 +135,7 @@ def assemble(
         "" if settings.anchor_to == NOWHERE else settings.anchor_to, every_seconds=settings.anchor_seconds
     )
     sealer = Sealer(SealKey.of(settings.signing_key), on_sealed=anchors.sealed)
-    forgotten = Forgotten(settings.redis_url, actions.values(), places_here=limits.places_left, ring=bell.ring)
+    forgotten = Forgotten(settings.redis_url, actions.values(), ring=bell.ring)
     relay = Relay(
         engine,
         bell,

@@ -207,7 +207,8 @@ class Relay:
         if lost is None:  # the broker is away: what was meant to be rung meanwhile was not
             seconds = [AWAY_LOOK_SECONDS] * len(due)
         else:
-            soon = strange | vain
+            # One that performs it itself need not come again; who can only ring has others come.
+            soon = strange | (vain if self._serve is None else set())
             seconds = [_soon_again(float(row.late)) if row.id in soon else _next_look(float(row.late)) for row in due]
         ids = [row.id for row in due]
         ours = set(connection.execute(LOOKED_AT, {"ids": ids, "seconds": seconds}).scalars()) - strange

@@ -134,9 +134,7 @@ class Runner:
         self.served.note(attempts)
         if len(attempts) < len(job_ids):
             claimed = {attempt.job_id for attempt in attempts}
-            idle = [job_id for job_id in job_ids if job_id not in claimed]
-            log.debug("ring.idle", job_ids=[str(job_id) for job_id in idle])
-            await self.gates.limits.pass_on(spec, idle)
+            log.debug("ring.idle", job_ids=[str(job_id) for job_id in job_ids if job_id not in claimed])
         return attempts
 
     def check(self, performance: Performance) -> Verdict | None:

@@ -68,7 +68,7 @@ FROM claimed c JOIN decisions d ON d.job_id = c.id
 # A repeat whose first try did land is answered alike: it finds the job running under its own fence, unless the lease
 # has run out since: what begins then may go on while somebody else takes the job for silent. The owner is asked for,
 # too: a Postgres that crashed may have forgotten a claim, and given its fence to somebody else. What time it is, is
-# read once the row is locked, for that may take a while, and is when the intent is on record.
+# read once all rows are locked, for that may take a while, and is when the intents are on record.
 INTEND_SQL = f"""
 WITH asked AS (
   SELECT * FROM json_to_recordset(:asked)
@@ -78,8 +78,8 @@ WITH asked AS (
     j.lease_owner = :worker AS owned
   FROM jobs j JOIN asked a USING (id, fence) ORDER BY j.id FOR UPDATE OF j
 ), mine AS MATERIALIZED (
-  SELECT *, lease_expires_at > now AS alive, coalesce(deadline_at <= now, false) AS overdue
-  FROM (SELECT *, clock_timestamp() AS now FROM locked) l
+  SELECT l.*, now, l.lease_expires_at > now AS alive, coalesce(l.deadline_at <= now, false) AS overdue
+  FROM locked l CROSS JOIN (SELECT clock_timestamp() AS now FROM (SELECT count(*) AS n FROM locked) c WHERE n > 0) t
 ), intended AS (
   UPDATE jobs j SET state = '{State.RUNNING}', attempt = j.attempt + 1, effect = m.effect,
     repeatable_until = coalesce(j.repeatable_until, m.now + make_interval(secs => m.repeat_seconds)),

@@ -196,10 +196,11 @@ def test_a_request_that_cannot_be_sent_has_failed_and_is_not_in_doubt(town: Town
     ("params", "why"),
     [
         ({"host": "127.0.0.2"}, "'127.0.0.2' is none of the hosts that may be called, which SUREFOOT_HTTP_HOSTS names"),
-        ({"headers": {"hOst": "internal"}}, "a Host header may have another site answer than the one that SUREFOOT_"),
-        ({"key_header": "Host"}, "a Host header may have another site answer than the one that SUREFOOT_"),
+        ({"headers": {"hOst": "internal"}}, "host may have another answer than the one that SUREFOOT_HTTP_HOSTS names"),
+        ({"key_header": "Host"}, "host may have another answer than the one that SUREFOOT_HTTP_HOSTS names"),
+        ({"headers": {"Transfer-Encoding": "chunked"}}, "transfer-encoding may have another answer than the one that"),
     ],
-    ids=["another host", "a header", "as the key's header"],
+    ids=["another host", "a header", "as the key's header", "where a request ends"],
 )
 def test_whom_a_worker_may_not_call_it_does_not_and_the_job_has_failed_for_certain(
     town: Town, echo: str, params: dict[str, Any], why: str

@@ -1,58 +1,54 @@
-"""Jobs that wait for a place, and that nobody will ring: found by the relay of any worker, and woken."""
+"""The line for a fleet's places and the ledger: where they do not agree, the relay of some worker sees to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
+import redis
 from sqlalchemy import Engine, text
 
 from producer import Producer, State
 from producer.ring import Ring
 from tasks import ActionSpec
 from tests.houses import until
-from tests.integration.limited import Clock, job, jobs, kept, limited, workers
+from tests.integration.limited import Worker, job, jobs, kept, limited, workers
 from tests.integration.test_statements import settlement, writer_of
 from tests.loops import on_a_loop
 from worker.dev.servers import Valkey
 from worker.forgotten import BATCH, Forgotten
 
 NARROW = limited("test.narrow", fleet_concurrency=2)
-HERE = limited("test.narrow", max_concurrency=3)
 BOTH = limited("test.narrow", fleet_concurrency=3, max_concurrency=1)
 DUE = text("SELECT id FROM jobs WHERE due_at <= clock_timestamp() ORDER BY id")
 
-Held = Callable[[int], list[UUID]]
+Held = Callable[[int], list[Ring]]
 
 
 @pytest.fixture
 def held(engine: Engine, lone_producer: Producer) -> Held:
     """Have so many jobs wait for a place for five minutes; nobody but the ledger knows of them."""
 
-    def hold(count: int) -> list[UUID]:
+    def hold(count: int) -> list[Ring]:
         one = {"action": "test.narrow", "params": {"log": "none"}}
-        made = [
-            job.id for job in lone_producer.enqueue_many([{**one, "idempotency_key": f"{n}"} for n in range(count)])
-        ]
+        asked = [{**one, "idempotency_key": f"{n}"} for n in range(count)]
+        made = sorted(job.id for job in lone_producer.enqueue_many(asked))
         writer = writer_of(engine)
-        attempts = writer.claim("test.narrow", 1, made)
-        for each in attempts:
-            waiting = {"waiting_for": "concurrency", "delay": 300.0, "was": State.CLAIMED, "kind": "held"}
+        waiting = {"waiting_for": "concurrency", "delay": 300.0, "was": State.CLAIMED, "kind": "held"}
+        for each in writer.claim("test.narrow", 1, made):
             assert writer.settle([settlement(each, State.WAITING, **waiting)]) == {each.job_id: "settled"}
-        return sorted(made)
+        return [Ring(each, "test.narrow", "actions", 5, "00-0", "request", 100) for each in made]
 
     return hold
 
 
-def forgotten(url: str, spec: ActionSpec, *, here: int = 0, rung: list[Ring] | None = None) -> Forgotten:
-    return Forgotten(url, [spec], places_here=lambda _: here, ring=(list[Ring]() if rung is None else rung).extend)
-
-
-def look(engine: Engine, looking: Forgotten) -> int:
+def look(engine: Engine, url: str, spec: ActionSpec = NARROW, rung: list[Ring] | None = None) -> int:
+    """Have the next worker look, whose turn it is."""
+    with redis.Redis.from_url(url) as client:
+        client.delete(f"surefoot:limit:{spec.name}:looked")
     with engine.connect() as connection:
-        return looking.look(connection)
+        return Forgotten(url, [spec], ring=(list[Ring]() if rung is None else rung).extend).look(connection)
 
 
 def due(engine: Engine) -> list[UUID]:
@@ -60,89 +56,105 @@ def due(engine: Engine) -> list[UUID]:
         return list(connection.execute(DUE).scalars())
 
 
-def test_where_the_line_was_lost_those_who_stood_in_it_are_woken_to_stand_in_it_again(
+async def full(worker: Worker) -> None:
+    """Have both places be taken, by jobs that nobody else knows."""
+    for each in jobs(2):
+        assert await worker.admits(NARROW, each)
+
+
+def test_where_the_line_was_lost_those_who_stood_in_it_are_woken_the_oldest_first(
     engine: Engine, redis_url: str, held: Held
 ) -> None:
     waiting = held(BATCH + 20)
-    assert look(engine, forgotten(redis_url, NARROW)) == BATCH
-    assert due(engine) == waiting[:BATCH]
-    assert look(engine, forgotten(redis_url, NARROW)) == 20
-    assert look(engine, forgotten(redis_url, NARROW)) == 0
+    assert look(engine, redis_url) == BATCH
+    assert due(engine) == [each.job_id for each in waiting[:BATCH]]
+    assert look(engine, redis_url) == 20
+    assert look(engine, redis_url) == 0
 
 
 @on_a_loop
-async def test_as_long_as_no_place_is_free_nobody_is_woken(engine: Engine, redis_url: str, held: Held) -> None:
-    held(1)
+async def test_who_stands_in_line_or_has_his_turn_is_left_to_wait_for_it(
+    engine: Engine, redis_url: str, held: Held
+) -> None:
+    turn, *others = held(4)
     async with workers(redis_url, "a") as (a,):
-        for each in jobs(2):
-            assert await a.admits(NARROW, each)
-        assert look(engine, forgotten(redis_url, NARROW)) == 0
+        await full(a)
+        for each in (turn, *others):
+            await a.asks(NARROW, each)
         await a.limits.release(NARROW, job(1).job_id)
-        assert look(engine, forgotten(redis_url, NARROW)) == 1
+        assert a.rang() == [turn]
+        assert look(engine, redis_url) == 0
+        assert due(engine) == []
+
+
+@on_a_loop
+async def test_who_was_lost_is_found_though_others_have_lined_up_since(
+    engine: Engine, redis_url: str, held: Held
+) -> None:
+    lost, late = held(5)[:4], held(6)[5]
+    async with workers(redis_url, "a") as (a,):
+        await full(a)
+        await a.asks(NARROW, late)
+        assert look(engine, redis_url) == len(lost) + 1
+        assert late.job_id not in due(engine)
+
+
+@on_a_loop
+async def test_who_is_over_leaves_the_line_and_his_turn_is_the_next_one_s(
+    engine: Engine, redis_url: str, held: Held, lone_producer: Producer
+) -> None:
+    first, second, third, fourth = held(4)
+    rung: list[Ring] = []
+    async with workers(redis_url, "a") as (a,):
+        await full(a)
+        for each in (first, second, third, fourth):
+            await a.asks(NARROW, each)
+        await a.limits.release(NARROW, job(1).job_id)
+        assert a.rang() == [first]
+        for each in (first, second):  # one that has its turn, and one in line
+            assert lone_producer.job(each.job_id).cancel() == "cancelled"
+        await a.asks(NARROW, job(5))  # of which this ledger knows nothing: Redis came back with an old copy
+        look(engine, redis_url, rung=rung)
+        assert rung == [third]
+        assert kept(redis_url, NARROW)["line"] == 1
+        assert await a.admits(NARROW, third)
 
 
 @on_a_loop
 async def test_places_that_were_a_dead_worker_s_go_to_those_in_line(engine: Engine, redis_url: str, held: Held) -> None:
-    held(1)
+    waiting = held(3)
     rung: list[Ring] = []
     async with workers(redis_url, "a", lease_seconds=2.0) as (a,):
-        for each in jobs(2):
-            assert await a.admits(NARROW, each)
-        waiting = jobs(3, first=3)
+        await full(a)
         for each in waiting:
             await a.asks(NARROW, each)
         # Nothing of it runs any more, and the leases of those that did will be over.
-        found = until(lambda: (look(engine, forgotten(redis_url, NARROW, rung=rung)), rung)[1])
-    assert [ring.job_id for ring in found] == [ring.job_id for ring in waiting[:2]]
-    assert due(engine) == []  # those that the ledger alone knows of come after those in line
-    assert kept(redis_url, NARROW)["line"] == 1
+        assert until(lambda: (look(engine, redis_url, rung=rung), rung)[1]) == waiting[:2]
+        assert due(engine) == []
 
 
-def test_where_each_process_has_a_limit_of_its_own_as_many_are_woken_as_there_are_places(
+def test_where_each_process_has_a_limit_of_its_own_nobody_is_woken_who_may_stand_in_its_line(
     engine: Engine, redis_url: str, held: Held
 ) -> None:
-    waiting = held(5)
-    assert look(engine, forgotten(redis_url, BOTH)) == 3
-    assert due(engine) == waiting[:3]
+    held(3)
+    assert look(engine, redis_url, BOTH) == 0
 
 
-def test_where_this_process_has_places_left_a_line_is_woken_for_them(
-    engine: Engine, redis_url: str, held: Held
-) -> None:
-    waiting = held(5)
-    assert look(engine, forgotten(redis_url, HERE, here=0)) == 0
-    assert look(engine, forgotten(redis_url, HERE, here=2)) == 5
-    assert due(engine) == waiting
-    assert kept(redis_url, HERE) == {}
+def test_one_worker_of_the_fleet_looks_at_a_time(engine: Engine, redis_url: str, held: Held) -> None:
+    held(1)
+    assert look(engine, redis_url) == 1
+    with engine.connect() as connection:
+        connection.execute(text("UPDATE jobs SET due_at = clock_timestamp() + interval '1 h'"))
+        assert Forgotten(redis_url, [NARROW], ring=lambda _: None).look(connection) == 0
+    assert look(engine, redis_url) == 1
 
 
-def test_jobs_of_another_version_are_woken_by_workers_that_can_perform_them(
-    engine: Engine, redis_url: str, held: Held
+def test_a_redis_that_is_away_or_none_wakes_nobody_and_is_no_error(
+    engine: Engine, own_valkey: Valkey, held: Held
 ) -> None:
     held(1)
-    assert look(engine, forgotten(redis_url, replace(NARROW, version=2))) == 0
-    assert look(engine, forgotten(redis_url, NARROW)) == 1
-
-
-@on_a_loop
-async def test_a_process_has_places_left_where_nobody_waits_for_them_and_it_performs_jobs_itself() -> None:
-    clock = Clock()
-    async with workers("redis://127.0.0.1:1/0", "a", clock=clock) as (a,):
-        assert a.limits.places_left(HERE) == 0  # it performs what Celery hands it
-        a.limits.serve_here(lambda _: None)
-        assert a.limits.places_left(HERE) == 3
-        for n, each in enumerate(jobs(3), 1):
-            assert await a.admits(HERE, each)
-            assert a.limits.places_left(HERE) == 3 - n
-        await a.asks(HERE, job(4))
-        assert a.limits.places_left(HERE) == 0  # what gets free is somebody's
-        await a.limits.release(HERE, job(1).job_id)
-        assert a.limits.places_left(HERE) == 1
-
-
-def test_a_redis_that_is_away_wakes_nobody_and_is_no_error(engine: Engine, own_valkey: Valkey, held: Held) -> None:
-    held(1)
-    looking = forgotten(own_valkey.url, NARROW)
     own_valkey.stop()
-    assert [look(engine, looking) for _ in range(3)] == [0, 0, 0]
-    assert [look(engine, forgotten("amqp://guest@127.0.0.1:1//", NARROW))] == [0]
+    with engine.connect() as connection:
+        for url in (own_valkey.url, "amqp://guest@127.0.0.1:1//"):
+            looking = Forgotten(url, [NARROW], ring=lambda _: None)
+            assert [looking.look(connection) for _ in range(2)] == [0, 0]

@@ -65,33 +65,6 @@ async def test_a_place_goes_to_the_job_that_was_accepted_first_whoever_asked_fir
 
 
 @on_a_loop
-async def test_a_place_that_was_kept_for_a_job_that_nobody_can_have_goes_to_the_next_at_once(redis_url: str) -> None:
-    one = limited(fleet_concurrency=1)
-    async with workers(redis_url, "a", "b") as (a, b):
-        assert await a.admits(one, job(1))
-        for each in jobs(4, first=2):
-            await b.asks(one, each)
-        await a.limits.release(one, job(1).job_id)
-        assert a.rang() == [job(2)]  # which was cancelled meanwhile, as was the next but one
-        await b.limits.pass_on(one, [job(2).job_id, job(4).job_id])
-        assert b.rang() == [job(3)]
-        assert await a.admits(one, job(3))
-        await a.limits.release(one, job(3).job_id)
-        assert a.rang() == [job(5)]
-
-
-@on_a_loop
-async def test_of_a_job_that_runs_a_ring_that_comes_again_gives_no_place_away(redis_url: str) -> None:
-    one = limited(fleet_concurrency=1)
-    async with workers(redis_url, "a", "b") as (a, b):
-        assert await a.admits(one, job(1))
-        await b.asks(one, job(2))
-        await b.limits.pass_on(one, [job(1).job_id])
-        assert b.rang() == []
-        await b.asks(one, job(3))
-
-
-@on_a_loop
 async def test_nobody_gets_into_a_place_that_is_another_s_turn(redis_url: str) -> None:
     one = limited(fleet_concurrency=1)
     async with workers(redis_url, "a", "b") as (a, b):

@@ -297,6 +297,28 @@ def test_an_intent_that_waits_for_its_row_until_the_time_is_over_is_not_granted(
     assert job.refresh().record.attempt == 0
 
 
+def test_of_intents_that_go_together_none_is_granted_whose_time_was_over_once_all_rows_were_locked(
+    engine: Engine, lone_producer: Producer
+) -> None:
+    writer = writer_of(engine)
+    made = [lone_producer.enqueue("test.add", {"a": n, "b": 2}, idempotency_key=f"{n}") for n in range(2)]
+    first, second = writer.claim("test.add", 1, sorted(job.id for job in made))
+    with engine.connect() as connection:
+        soon = text("UPDATE jobs SET deadline_at = clock_timestamp() + interval '1 s' WHERE id = :id")
+        connection.execute(soon, {"id": first.job_id})
+    locking = engine.connect().execution_options(isolation_level="READ COMMITTED")
+    with ThreadPoolExecutor(1) as threads, locking as other, engine.connect() as looking:
+        with other.begin() as held:
+            other.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": second.job_id})
+            asked = threads.submit(writer.intend, [intent(first, "unsafe"), intent(second, "unsafe")])
+            until(lambda: waiting_for_locks(engine))
+            over = text("SELECT bool_or(deadline_at <= clock_timestamp()) FROM jobs")
+            assert not looking.execute(over).scalar()  # or it shows nothing
+            until(lambda: looking.execute(over).scalar())
+            held.rollback()
+        assert asked.result() == {first.job_id: "expired", second.job_id: "intended"}
+
+
 def test_an_intent_is_on_record_at_the_time_at_which_it_was_granted(engine: Engine, job: Job) -> None:
     writer = writer_of(engine)
     attempt = claimed(writer, job)

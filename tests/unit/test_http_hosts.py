@@ -105,6 +105,7 @@ def test_a_list_of_nobody_is_refused_and_does_not_mean_anybody(told: str, monkey
         "*.",
         "api.*.example",
         "*.[::1]",
+        "*.10.0.0.1",
         ".example.com",
         "example..com",
         ".",
