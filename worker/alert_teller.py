@@ -72,7 +72,7 @@ class Teller:
         self._under_way: dict[str, Alert] = {}  # by its first key
         self._refresh_at = 0.0
         self._redis_told: datetime | None = None
-        self._begun: dict[str, tuple[datetime | None, float]] = {}  # what this one told to have begun, and for how long
+        self._begun: dict[str, tuple[datetime | None, float]] = {}  # what was told to have begun, and for how long
         self._over_at: dict[str, datetime] = {}  # what is not so any more, and when that may be told
 
     def tell(self, look: Look) -> None:
@@ -164,9 +164,11 @@ class Teller:
         key = f"on:{alert.kind}"
         told, until = self._begun.get(key, (None, 0.0))
         if told == since and time.monotonic() < until:
-            return  # another, who sees it otherwise, has said that it is over
-        if self._memory.begin(key, since.isoformat()):
-            self._begun[key] = (since, time.monotonic() + TOLD_SECONDS)
+            return  # it is told, or another's to tell; or another, who sees it otherwise, has said that it is over
+        mine = self._memory.begin(key, since.isoformat())
+        # Another's claim may come to nothing; what he has told is over when he says so, for whoever saw it begin, too.
+        self._begun[key] = (since, time.monotonic() + (TOLD_SECONDS if mine else CLAIM_SECONDS))
+        if mine:
             self._post(replace(alert, keys=(key,)))
 
     def _ends(self, kind: str, now: datetime) -> None:

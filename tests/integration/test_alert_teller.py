@@ -161,3 +161,20 @@ def test_a_transition_that_two_see_is_told_once(redis_url: str, told: ChannelSta
         teller.channel.close()
         teller.channel.join(10)
     assert told.titles() == ["breaker llm is open"]
+
+
+def test_what_another_has_said_to_be_over_is_not_told_anew_by_who_has_not_looked_since(
+    redis_url: str, told: ChannelStandIn
+) -> None:
+    one, other = Told(redis_url, "one", told, group=0.0), Told(redis_url, "other", told, group=0.0)
+    for each in (one, other):
+        each.teller.ledger_since = NOW
+        each.teller.tend(later(2), mine=True)
+    one.teller.ledger_since, one.teller.ledger_answered = None, later(5)
+    one.teller.tend(later(5), mine=True)
+    other.teller.tend(later(5.1), mine=False)
+    other.teller.ledger_since, other.teller.ledger_answered = None, later(6)
+    other.teller.tend(later(6), mine=False)
+    one.tell(job(action="ship"))  # told after it
+    until(lambda: "1 job of ship is dead" in told.titles())
+    assert len(told.taken) == 3
