@@ -22,7 +22,7 @@ Method = Literal["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 9.2.1
 IDEMPOTENT = frozenset({"PUT", "DELETE"})  # RFC 9110 9.2.2
-PORTS = {None, *range(1, 1 << 16)}  # None is the scheme's own
+HIGHEST_PORT = 0xFFFF
 BODY_LIMIT = 160 * 1024  # written as JSON, where one byte may take six, it still fits into the ledger
 # What a proxy on the way may go by instead of the URL, or take for the end of a request and the beginning of another.
 MISLEADING = frozenset({"host", "transfer-encoding", "content-length"})
@@ -119,12 +119,16 @@ def _check(url: str, headers: Mapping[str, str]) -> None:
         raise error_of(NOT_SET, f"{type(error).__name__}: {error}") from error
     except httpx.InvalidURL as error:
         raise unsent(f"the URL cannot be read: {error}") from error
-    if read.scheme not in ("http", "https") or not read.host or read.port not in PORTS:
+    if read.scheme not in ("http", "https") or not read.host or not _may_be(read.port):
         raise unsent("the URL must be absolute, begin with http:// or https:// and name a host")
     if not hosts.include(read):
         raise unsent(f"{shown(read.host)} is none of the hosts that may be called, which SUREFOOT_HTTP_HOSTS names")
     if hosts.names and (misleading := MISLEADING.intersection(map(str.lower, headers))):
         raise unsent(f"{min(misleading)} may have another answer than the one that SUREFOOT_HTTP_HOSTS names")
+
+
+def _may_be(port: int | None) -> bool:
+    return port is None or 0 < port <= HIGHEST_PORT  # None is the scheme's own
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -17,7 +17,6 @@ from producer.ledger.policies import policies_in_force
 from producer.ledger.revision import REVISION, is_newer, revision_of
 from producer.redact import redact_text
 from tasks import declared_rules, declared_schedules, load
-from tasks._hosts import http_hosts
 from tasks._rules import rules_for
 from worker import breakers, limits, policies, published
 from worker.settings import WorkerSettings
@@ -58,6 +57,8 @@ def findings(settings: WorkerSettings) -> Iterator[Finding]:
 
 
 def _hosts() -> Iterator[Finding]:
+    from tasks._hosts import http_hosts  # noqa: PLC0415  httpx, which no other command needs
+
     try:
         names = http_hosts().names
     except SettingsError as error:

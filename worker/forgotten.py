@@ -22,8 +22,8 @@ from producer.ledger.states import CLOSED, in_sql
 from producer.ring import Ring
 from tasks import ActionSpec
 from worker.fleet import AWAY_SECONDS
-from worker.limits import ring_of
-from worker.limits_in_redis import KEYS, MEND, keys_of
+from worker.limits import rings_of
+from worker.limits_in_redis import KEYS, MEND, keys_of, looked_key_of
 from worker.log import log
 
 FORGOTTEN_SECONDS = 5.0
@@ -92,7 +92,7 @@ class Forgotten:
             self._mend = self._client.register_script(MEND.text)
         together = self._client.pipeline(transaction=False)
         for spec in self._limited:
-            together.set(f"surefoot:limit:{spec.name}:looked", 1, nx=True, px=TURN_MILLISECONDS)
+            together.set(looked_key_of(spec.name), 1, nx=True, px=TURN_MILLISECONDS)
         return [spec for spec, is_ours in zip(self._limited, together.execute(), strict=True) if is_ours]
 
     def _look_at(self, connection: Connection, spec: ActionSpec) -> int:
@@ -109,8 +109,7 @@ class Forgotten:
             return 0
         told = ["", spec.limits.fleet_concurrency, len(over), *map(str, over), *map(str, waiting)]
         lost, *rings = self._mend(keys=keys, args=told)
-        given = [ring_of(spec.name, ring) for ring in rings if ring is not None]
-        if given:
+        if given := rings_of(spec.name, rings):
             self._ring(given)
         ids = [UUID(member.decode()) for member in lost]
         return connection.execute(WAKE, {"ids": ids}).rowcount if ids else 0

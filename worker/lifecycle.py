@@ -70,11 +70,6 @@ def _published(spec: ActionSpec) -> dict[str, Any]:
             "conversation": spec.conversation,
             "undo": spec.undo,
             "costs": spec.cost is not None,
-            "rules": [
-                {"name": each.name, "version": each.version}
-                for each in declared_rules().values()
-                if each.matches(spec.name)
-            ],
         }
         | {"dependency": dependency, "breaker": breaker, "on_open": spec.on_open, "ring_size": spec.ring_size},
     }

@@ -183,8 +183,7 @@ class Limits:
         return None
 
     def _ring_all(self, spec: ActionSpec, payloads: Sequence[bytes | None]) -> None:
-        rings = [ring_of(spec.name, payload) for payload in payloads if payload is not None]
-        if rings:
+        if rings := rings_of(spec.name, payloads):
             self._ring(rings)
 
     def _member(self, job_id: UUID) -> str:
@@ -267,8 +266,12 @@ def _payload(ring: Ring) -> str:
     )
 
 
-def ring_of(action: str, payload: bytes) -> Ring:
-    """Return the ring that Redis kept for a job in line."""
+def rings_of(action: str, payloads: Sequence[bytes | None]) -> list[Ring]:
+    """Return the rings that Redis kept for jobs in line; it may have lost some."""
+    return [_from_payload(action, payload) for payload in payloads if payload is not None]
+
+
+def _from_payload(action: str, payload: bytes) -> Ring:
     job_id, *rest = json.loads(payload)
     return Ring(UUID(job_id), action, *rest)
 

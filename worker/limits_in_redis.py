@@ -8,6 +8,7 @@ Everything is in microseconds of Redis's clock; one action has these keys, each 
     line     zset    jobs that wait for a place, by the time they were accepted at
     until    zset    the same, by the time at which nobody needs to wake them any more
     rings    hash    the same, with what is needed to ring them
+    looked   text    that somebody has just held the line to the ledger; see worker/forgotten.py
 
 A key that nobody touches for a week goes away by itself.
 """
@@ -182,4 +183,13 @@ return hand_over()
 
 def keys_of(action: str) -> list[str]:
     """Return the keys of an action, in the order in which every script here takes them."""
-    return [f"surefoot:limit:{action}:{key}" for key in KEYS]
+    return [_key_of(action, name) for name in KEYS]
+
+
+def looked_key_of(action: str) -> str:
+    """Return the one key of an action that no script takes."""
+    return _key_of(action, "looked")
+
+
+def _key_of(action: str, name: str) -> str:
+    return f"surefoot:limit:{action}:{name}"

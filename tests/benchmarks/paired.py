@@ -3,9 +3,9 @@
 By the same worker processes, in which the part is switched, and in one ledger: two processes that do the same differ by
 more than what is looked for. Turns take a second or two, since a machine's speed drifts by a quarter within a minute
 (of a quarter of a second, they differed by a third whatever they were), and go with, without, without, with: what
-drifts evenly hits both alike. Each four give one figure, so that what hits a few of them,
-as a checkpoint does, is not in the median; nor is what that costs. What a part costs is processor time, from the
-enqueueing to the outcome: a rate is made of that, and of whatever else happens on the machine.
+drifts evenly hits both alike. Each four give one figure, so that what hits a few of them, as a checkpoint does, is not
+in the median; nor is what that costs. What a part costs is processor time, from the enqueueing to the outcome: a rate
+is made of that, and of whatever else happens on the machine.
 """
 
 from __future__ import annotations
