@@ -6,13 +6,14 @@ Everything is in milliseconds of Redis's clock. One breaker is a hash (producer/
     until                   while open: when a call may try
     opens                   how often in a row it was opened: each time it stays open for longer
     token, lease            while half-open: whose call tries, and until when that is waited for
-    passed                  tries that succeeded since it is half-open
+    passed, by              tries that succeeded since it is half-open, and the token of the last that ever did
     failed                  failures in a row since it is closed
     asked_until             until when the other side asked for patience
     b0.., ok0.., bad0.., slow0..   the window: a bucket's number, and what came in it
     bucket, stirred         a bucket's length; when whoever has successes to tell was last asked for them
     forced, forced_until    an operator's word, open or closed, and until when; 0 is until it is taken back
-    line, gap               when the last of the jobs that wait for it comes back, and how far apart they do
+    line                    when the last of the jobs that wait for it looks again by himself
+    gap                     how far apart they come back once it is closed
     reason, who, job        of the last transition
 
 A hash that nobody touches for a week goes away by itself, unless an operator's word stands in it.
@@ -25,10 +26,21 @@ from producer.breaker_words import WORD
 BUCKETS = 10
 # While half-open, and where it is forced open for good, a job that waits looks again after so long.
 PROBING_MS, FORCED_MS = 5_000, 600_000
-# Jobs that wait come back one by one, the last of them after so long at the latest.
+# Jobs that wait look again one by one, the last of them after so long at the latest: more than that share times.
 LONGEST_LINE_MS = 600_000
+# However far apart they are, so many of them have times of their own.
+FEWEST_TIMES = 10
 LONGEST_MS = 86_400_000
-# A job whose try failed comes back so much later than the next try may be, as a part of the time until then.
+# When comes whoever is behind the last of those that wait.
+BEHIND = f"""
+local function behind(first, last, gap, longest)
+  local place = math.max(first, last + gap)
+  if place > first + math.max(longest, math.min({FEWEST_TIMES} * gap, {LONGEST_MS})) then return first end
+  return place
+end
+"""
+# A job whose try failed comes back so much later than the next try may be, as a part of the time until then: others may
+# go first, and where none are left it tries again.
 LETS_PASS = 0.05
 
 _COMMON = f"""
@@ -73,8 +85,10 @@ local function move(to, reason)
   -- The time, so that no epoch comes twice, not even where Redis has lost what it knew.
   state, epoch, token, lease, passed = to, math.max(epoch + 1, now), '', 0, 0
   call('HSET', BREAKER, 'state', state, 'epoch', epoch, 'since', now, 'until', till, 'opens', opens, 'token', '',
-    'lease', 0, 'passed', 0, 'failed', failed, 'forced', forced, 'forced_until', forced_until, 'line', 0,
+    'lease', 0, 'passed', 0, 'failed', failed, 'forced', forced, 'forced_until', forced_until,
     'reason', reason, 'who', who, 'job', job)
+  -- Else they wait on in their places: who is refused meanwhile must not be sooner back than those.
+  if state == 'closed' then call('HDEL', BREAKER, 'line') end
   local entry = {{'name', name, 'epoch', epoch, 'was', was, 'becomes', state, 'reason', reason, 'who', who, 'job', job,
     'until', state == 'open' and till or 0, 'gap', gap}}
   call('XADD', MOVES, 'MAXLEN', '~', 10000, '*', unpack(entry))
@@ -112,22 +126,24 @@ local function answer(decision, wait)
 end
 """
 
-# ARGV: now name who job | token lease parks gap. Answers 1 where a call may go, 2 where it is the one that tries, 0
-# with a wait where it may not. Asked again with the same token, it prolongs that one's lease.
-ADMIT = f"""{_COMMON}
+# ARGV: now name who job | token lease parks gap pace. Answers 1 where a call may go, 2 where it is the one that tries,
+# 0 with a wait where it may not. Asked again with the same token, it prolongs that one's lease; asked without one, it
+# says the same, and nobody's turn begins.
+ADMIT = f"""{_COMMON}{BEHIND}
 local mine, patience, parks = ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1'
 if state == 'closed' then return answer(1) end
 
 local function wait_for(base)
   if not parks then return answer(0, base) end
   gap = ARGV[8]
+  if job ~= '' and state == 'open' and job == call('HGET', BREAKER, 'job') then
+    return answer(0, base * {1 + LETS_PASS})  -- in no line: with holes in that, nobody might come in time
+  end
   -- Behind the last of those that wait: who is refused again gets another place, and no later one for each time.
   local first, last = now + base, tonumber(call('HGET', BREAKER, 'line') or 0)
-  local place = math.min(math.max(first, last + tonumber(gap)), first + {LONGEST_LINE_MS})
+  local place = behind(first, last, tonumber(ARGV[9]), {LONGEST_LINE_MS})
   call('HSET', BREAKER, 'gap', gap, 'line', place)
-  -- Whose try failed lets others go first: it would spend all its attempts on trying.
-  local passes = job ~= '' and state == 'open' and job == call('HGET', BREAKER, 'job') and base * {LETS_PASS} or 0
-  return answer(0, place - now + passes)
+  return answer(0, place - now)
 end
 
 if state == 'open' and forced == 'open' then
@@ -135,9 +151,11 @@ if state == 'open' and forced == 'open' then
 end
 if state == 'open' then
   if now < till then return wait_for(till - now) end
+  if mine == '' then return answer(2) end
   move('half-open', 'the recovery time is over')
 end
 if token == '' or token == mine or now >= lease then  -- nobody tries, or who asks does; or who did is dead
+  if mine == '' then return answer(2) end
   token, lease = mine, now + patience
   call('HSET', BREAKER, 'token', token, 'lease', lease)
   keep()
@@ -169,17 +187,23 @@ local function open(reason)
 end
 
 if state == 'half-open' then
-  if mine == '' or mine ~= token then return answer(0) end
+  local lost = mine ~= token
+  if mine == '' then return answer(0) end
+  if not lost then
+    call('HSET', BREAKER, 'token', '', 'lease', 0)
+    token, lease = '', 0
+  end
+  if begun < epoch then return answer(0) end
+  -- One that lost its turn meanwhile has tried all the same. But where it did as its process stood still, and another
+  -- tries by now, that it failed, or was slow, says something of that process.
+  if lost and (ok == 0 or slow > 0) and token ~= '' and now < lease then return answer(0) end
   if bad > 0 then
     open('the probe failed')
   elseif slow > 0 then
     open('the probe was slow')
-  elseif ok == 0 then
-    token, lease = '', 0
-    call('HSET', BREAKER, 'token', '', 'lease', 0)
-  else
-    passed, token, lease = passed + 1, '', 0
-    call('HSET', BREAKER, 'passed', passed, 'token', '', 'lease', 0)
+  elseif ok > 0 and mine ~= call('HGET', BREAKER, 'by') then  -- else it is told of once more
+    passed = passed + 1
+    call('HSET', BREAKER, 'passed', passed, 'by', mine)
     if passed >= threshold then
       call('HSET', BREAKER, 'gap', gap)
       close(threshold > 1 and passed .. ' probes succeeded' or 'the probe succeeded')
@@ -244,8 +268,8 @@ end
 return answer(0)
 """
 
-# ARGV: now name who '' | open, closed or '' for its own judgement, ms or 0 for good, reason. Two more keys: of the hold
-# and of the list of holds.
+# ARGV: now name who '' | open, closed or '' for its own judgement, ms or 0 for good, reason. Three more keys: of the
+# hold, of the list of holds, and of the line of those who wait for its end.
 # Its own judgement begins with a try where it is open, whoever opened it, and whatever the other side asked for then.
 # Whoever says that it may be called ends a hold, too.
 FORCE = f"""{_COMMON}
@@ -253,6 +277,7 @@ local want, for_ms, reason = ARGV[5], tonumber(ARGV[6]), ARGV[7]
 local ends = for_ms > 0 and now + for_ms or 0
 local held = want == 'open' and 0 or call('DEL', KEYS[4])
 if held == 1 then call('ZREM', KEYS[5], name) end
+if want ~= 'open' then call('DEL', KEYS[6]) end
 if want == 'open' then
   forced, forced_until, till = 'open', ends, ends
   move('open', reason)
@@ -264,7 +289,7 @@ elseif forced == 'closed' then
   close(reason)
 elseif state == 'open' then
   forced, forced_until, till = '', 0, now
-  call('HDEL', BREAKER, 'asked_until')
+  call('HDEL', BREAKER, 'asked_until', 'line')
   move('open', reason)
 elseif state == 'closed' and held == 1 then
   move('closed', reason)  -- for the record

@@ -2,13 +2,16 @@
 
 Everything is in milliseconds of Redis's clock. The keys:
 
-    surefoot:breaker:NAME         hash    one breaker: see producer/breaker_scripts.py
-    surefoot:breakers             zset    the names of those that had something to tell, by when they last had; where
-                                          an operator's word stands in one, by until when
-    surefoot:breakers:moves       stream  every transition, until the ledger has it (`producer.ledger.breakers`)
-    surefoot:breakers:word        channel a breaker's name, when it has moved or begins to see failures
-    surefoot:held:NAME            string  why nobody calls it, for as long as it asked for patience (worker/holds.py)
-    surefoot:holds                zset    the names of those that did, by until when; a word may have ended it since
+    surefoot:breaker:NAME           hash    one breaker: see producer/breaker_scripts.py
+    surefoot:breakers               zset    the names of those that had something to tell, by when they last had; where
+                                            an operator's word stands in one, by until when
+    surefoot:breakers:moves         stream  every transition, until the ledger has it (`producer.ledger.breakers`)
+    surefoot:breakers:looked        string  that somebody has just looked who waits for them (worker/breaker_waiters.py)
+    surefoot:breakers:released:NAME string  that somebody is letting go very many jobs that waited for it (as above)
+    surefoot:breakers:word          channel a breaker's name, when it has moved or begins to see failures
+    surefoot:held:NAME              string  why nobody calls it, for as long as it asked for patience (worker/holds.py)
+    surefoot:held-line:NAME         string  when the last of the jobs comes back that wait for that
+    surefoot:holds                  zset    the names of those that did, by until when; a word may have ended it since
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from uuid import UUID
 
 NAME_LIMIT = 200
 NAMES, MOVES, WORD = "surefoot:breakers", "surefoot:breakers:moves", "surefoot:breakers:word"
+LOOKED = "surefoot:breakers:looked"
 HOLDS = "surefoot:holds"
 
 OPEN, CLOSED, HALF_OPEN = "open", "closed", "half-open"  # pybreaker's words
@@ -71,9 +75,19 @@ def keys_of(name: str) -> list[str]:
     return [key_of(name), MOVES, NAMES]
 
 
+def released_key_of(name: str) -> str:
+    """Return the key that is there while somebody lets go very many jobs that waited for a breaker."""
+    return f"surefoot:breakers:released:{name}"
+
+
 def held_key_of(name: str) -> str:
     """Return the key that is there for as long as a dependency asked to be left alone."""
     return f"surefoot:held:{name}"
+
+
+def line_key_of(name: str) -> str:
+    """Return the key of the line of those who wait until it may be called again."""
+    return f"surefoot:held-line:{name}"
 
 
 def transition_of(fields: Mapping[str, Any]) -> Transition:
@@ -82,9 +96,7 @@ def transition_of(fields: Mapping[str, Any]) -> Transition:
     Raises:
         KeyError, ValueError, ArithmeticError: If it is none, or none that the ledger could keep.
     """
-    job, until, per_second = fields["job"], int(fields["until"]), 1000 / float(fields["gap"])
-    if not per_second > 0:
-        raise ValueError("its jobs come back at no rate")
+    job, until = fields["job"], int(fields["until"])
     found = Transition(
         name=fields["name"],
         epoch=int(fields["epoch"]),
@@ -94,10 +106,22 @@ def transition_of(fields: Mapping[str, Any]) -> Transition:
         who=fields["who"],
         job_id=UUID(job) if job else None,
         until=moment(until) if until > 0 else None,
-        release_per_second=min(max(per_second, SLOWEST_PER_SECOND), FASTEST_PER_SECOND),
+        release_per_second=per_second(fields["gap"]),
     )
     _check(found)
     return found
+
+
+def per_second(gap: str) -> float:
+    """Return how many jobs come back in a second that do so `gap` milliseconds apart.
+
+    Raises:
+        ValueError, ArithmeticError: If that is no gap.
+    """
+    rate = 1000 / float(gap)
+    if not rate > 0:
+        raise ValueError("its jobs come back at no rate")
+    return min(max(rate, SLOWEST_PER_SECOND), FASTEST_PER_SECOND)
 
 
 def _check(found: Transition) -> None:

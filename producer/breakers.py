@@ -26,6 +26,7 @@ from producer.breaker_words import (
     as_text,
     held_key_of,
     keys_of,
+    line_key_of,
     moment,
     transition_of,
 )
@@ -177,7 +178,7 @@ class Breakers:
         with self._redis() as redis:
             if not new:
                 self._check_known(redis, name, self._waiting())
-            keys = [*keys_of(name), held_key_of(name), HOLDS]
+            keys = [*keys_of(name), held_key_of(name), HOLDS, line_key_of(name)]
             answer = redis.eval(FORCE, len(keys), *keys, "", name, said_by.who, "", WANTS[word], milliseconds, reason)
         # Any worker's sweep would do so, too; but there may be none.
         moves = [transition_of(as_text(flat)) for flat in answer[-1]]

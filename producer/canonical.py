@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from producer.errors import InvalidRequest
 
@@ -24,8 +24,14 @@ SAFE_INTEGER = 1 << 53  # RFC 8785 knows doubles only; larger integers are writt
 SHOWN_LIMIT = 80  # characters of a name or a value in a message: long enough to recognise
 
 _INTEGER_CHARACTERS = len(str(-INTEGER_LIMIT))
+_encoded = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes one for each call
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
 _ADVICE = "pass text, a number, true, false, null, a list or a dict"
+
+
+# Where a value stands: a name, or what it stands in and under which name or at which place. Written out for an error
+# alone, as by far the most values have none.
+_Place: TypeAlias = "str | tuple[_Place, str | int]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,56 +144,66 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _written(value: Any, where: str, limits: _Limits, depth: int = 0) -> str:
+def _written(value: Any, place: _Place, limits: _Limits, depth: int = 0) -> str:
     if value is None or value is True or value is False:
         return json.dumps(value)
     if isinstance(value, str):
-        return _written_text(value, where)
+        return _written_text(value, place)
     if isinstance(value, int):
-        return _written_integer(value, where)
+        return _written_integer(value, place)
     if isinstance(value, float):
-        return _written_float(value, where)
+        return _written_float(value, place)
     if not isinstance(value, dict | list | tuple):
-        raise InvalidRequest(where, f"is of type {type(value).__name__}, which is not JSON; {_ADVICE}")
+        raise InvalidRequest(_path(place), f"is of type {type(value).__name__}, which is not JSON; {_ADVICE}")
     if depth == limits.depth:
-        raise _too_deep(where, limits.depth)
+        raise _too_deep(_path(place), limits.depth)
     if isinstance(value, dict):
-        return "{" + _joined(_members(value, where, limits, depth + 1), where, limits) + "}"
-    items = (_written(item, f"{where}[{i}]", limits, depth + 1) for i, item in enumerate(value))
-    return "[" + _joined(items, where, limits) + "]"
+        return "{" + _joined(_members(value, place, limits, depth + 1), place, limits) + "}"
+    items = (_written(item, (place, i), limits, depth + 1) for i, item in enumerate(value))
+    return "[" + _joined(items, place, limits) + "]"
 
 
-def _members(value: dict[Any, Any], where: str, limits: _Limits, depth: int) -> Iterator[str]:
+def _members(value: dict[Any, Any], place: _Place, limits: _Limits, depth: int) -> Iterator[str]:
     texts = {}
     for name in value:
         if not isinstance(name, str):
-            raise InvalidRequest(where, f"has the name {shown(name)} of type {type(name).__name__}; names are text")
-        texts[name] = _written_text(name, f"{where} (a name in it)")
+            kind = type(name).__name__
+            raise InvalidRequest(_path(place), f"has the name {shown(name)} of type {kind}; names are text")
+        if problem := _why_not_text(name):
+            raise InvalidRequest(f"{_path(place)} (a name in it)", problem)
+        texts[name] = _encoded(name)
     # RFC 8785 sorts names by their UTF-16 units, which differs from code points beyond the first plane.
     for name in sorted(texts, key=lambda name: name.encode("utf-16-be")):
-        yield f"{texts[name]}:{_written(value[name], path_to(where, name), limits, depth)}"
+        yield f"{texts[name]}:{_written(value[name], (place, name), limits, depth)}"
 
 
-def _joined(parts: Iterable[str], where: str, limits: _Limits) -> str:
+def _path(place: _Place) -> str:
+    if isinstance(place, str):
+        return place
+    outer, step = place
+    return f"{_path(outer)}[{step}]" if isinstance(step, int) else path_to(_path(outer), step)
+
+
+def _joined(parts: Iterable[str], place: _Place, limits: _Limits) -> str:
     # Given up as soon as it is too large: a list that holds another one twice, and so on, unfolds to 2^32 values.
     kept, left = [], limits.characters
     for part in parts:
         kept.append(part)
         left -= len(part)
         if left < 0:
-            raise _too_large(where)
+            raise _too_large(_path(place))
     return ",".join(kept)
 
 
-def _written_integer(value: int, where: str) -> str:
+def _written_integer(value: int, place: _Place) -> str:
     if not -INTEGER_LIMIT <= value < INTEGER_LIMIT:
-        raise InvalidRequest(where, "is an integer beyond 2^63; pass it as text")
+        raise InvalidRequest(_path(place), "is an integer beyond 2^63; pass it as text")
     return str(int(value))
 
 
-def _written_float(value: float, where: str) -> str:
+def _written_float(value: float, place: _Place) -> str:
     if not math.isfinite(value):
-        raise InvalidRequest(where, f"is {value}, which is not a JSON number; use null or text")
+        raise InvalidRequest(_path(place), f"is {value}, which is not a JSON number; use null or text")
     if value.is_integer() and abs(value) < SAFE_INTEGER:
         return str(int(value))  # 1.0 and 1 are one number in JSON
     import rfc8785  # noqa: PLC0415  only floats need it
@@ -195,19 +211,26 @@ def _written_float(value: float, where: str) -> str:
     return rfc8785.dumps(value).decode()
 
 
-def _written_text(text: str, where: str) -> str:
-    check_text(text, where)
-    return json.dumps(text, ensure_ascii=False)
+def _written_text(text: str, place: _Place) -> str:
+    if problem := _why_not_text(text):
+        raise InvalidRequest(_path(place), problem)
+    return _encoded(text)
 
 
 def check_text(text: str, where: str) -> None:
     """Refuse text that Postgres cannot store."""
+    if problem := _why_not_text(text):
+        raise InvalidRequest(where, problem)
+
+
+def _why_not_text(text: str) -> str | None:
     if "\x00" in text:
-        raise InvalidRequest(where, "holds the character U+0000, which Postgres cannot store")
+        return "holds the character U+0000, which Postgres cannot store"
     try:
         text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(where, "holds half of a surrogate pair, which is not text") from error
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which is not text"
+    return None
 
 
 def _too_deep(where: str, limit: int) -> InvalidRequest:

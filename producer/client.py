@@ -138,7 +138,7 @@ class Producer(Jobs):
     ) -> list[Job]:
         """Accept up to 10,000 requests in one statement, under the same rules as one.
 
-        Together, their params, input and reasoning have up to 67,108,864 characters.
+        Together, their params, input and reasoning have up to 33,554,432 characters.
 
         Args:
             requests: Each a `Request`, or a mapping of its fields.

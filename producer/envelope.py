@@ -26,7 +26,8 @@ KEY_LIMIT = 255
 NAME_LIMIT = 255
 REASONING_LIMIT = 1 << 16
 BATCH_LIMIT = 10_000
-BATCH_CHARACTERS = 1 << 26  # which Postgres takes as one value, whatever has to be escaped in it
+# Postgres takes 2^28 bytes as one value of JSON. A character has up to four of them; all else of a batch, 7 KB a job.
+BATCH_CHARACTERS = 1 << 25
 PRIORITIES = range(10)
 DEFAULT_PRIORITY = 5
 YEARS = range(1970, 9999)  # Postgres reaches further than Python: a moment past its edge could never be read back
@@ -199,7 +200,8 @@ def _check_fields(request: Request) -> None:
     if request.action is None:
         raise InvalidRequest("action", "is missing")
     for name in ("action", "user_id", "request_id", "agent_id", "queue"):
-        check_name(name, getattr(request, name), NAME_LIMIT)
+        if (given := getattr(request, name)) is not None:
+            check_name(name, given, NAME_LIMIT)
     check_name("reasoning", request.reasoning, REASONING_LIMIT, may_span_lines=True)
     if request.trace is not None and not is_traceparent(request.trace):
         raise InvalidRequest("trace", f"{shown(request.trace)} is not a W3C traceparent (00-<32 hex>-<16 hex>-<2 hex>)")

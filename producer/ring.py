@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SILENT_SECONDS = 1.0
 # The first ring after a pause leaves at once; the next ones gather for so long, and leave as one message.
 GATHER_SECONDS = 0.02
+# Brokers keep priorities apart in steps: over Redis Celery's of three, over RabbitMQ two of five.
+STEP = 3
 # How many jobs a message rings for, where it is more than one: a worker counts what it takes up in jobs.
 JOBS_HEADER = "surefoot_jobs"
 
@@ -55,6 +57,15 @@ class Ring:
     traceparent: str
     request_id: str
     together: int = 1
+
+
+def ahead(priority: int) -> int:
+    """Return the priority of a ring for who has been through the queue of this one already, and goes before it.
+
+    It has a place or a turn now, which is of use to nobody else meanwhile, however long the queue is; or a dead worker
+    had begun it. All of that queue was accepted later. It joins what is sooner by a step, behind whoever is there.
+    """
+    return max(0, priority - STEP)
 
 
 class Bell(Standby):
@@ -212,7 +223,7 @@ class Bell(Standby):
             args=[str(ring.job_id) for ring in rings],
             task_id=str(first.job_id if alone else uuid4()),
             queue=first.queue,
-            priority=self._broker_priority(first.priority),
+            priority=self.priority_of(first.priority),  # either way it is the same
             headers={"traceparent": first.traceparent, "request_id": first.request_id}
             if alone
             else {JOBS_HEADER: len(rings)},
@@ -223,9 +234,9 @@ class Bell(Standby):
             ignore_result=True,
         )
 
-    def _broker_priority(self, priority: int) -> int:
-        # Redis: 0 is first. AMQP: 9 is first.
-        return 9 - priority if is_rabbitmq(self._url) else priority
+    def priority_of(self, at_broker: int) -> int:
+        """Return the priority of which a broker's message has this one. Redis: 0 is first. AMQP: 9 is first."""
+        return 9 - at_broker if is_rabbitmq(self._url) else at_broker
 
 
 def _messages(rings: Iterable[Ring]) -> Iterator[Sequence[Ring]]:

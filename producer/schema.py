@@ -48,8 +48,21 @@ def check_params(action: PublishedAction, params: Any) -> None:
         action: As its workers published it.
         params: The parameters by name, plain JSON.
     """
-    if not _plainly_fits(action, params):
+    if not fits_plainly(action, params):
         _check(action, "params", params)
+
+
+def fits_plainly(action: PublishedAction, params: Any) -> bool:
+    """Whether the params fit by their names and simple types alone; False says nothing yet.
+
+    Most do, and the whole of JSON Schema costs ten times as much as all else that sealing a request takes.
+    """
+    names = _simple_types(action)
+    if names is None or type(params) is not dict or not names.keys() >= params.keys():
+        return False
+    if not params.keys() >= _required(action):
+        return False
+    return all(type(value) in names[name] for name, value in params.items())
 
 
 def check_result(action: PublishedAction, result: Any) -> None:
@@ -84,19 +97,6 @@ def _check(action: PublishedAction, what: What, value: Any) -> None:
         where, problem = faults[0]
         more = "".join(f"; {w}: {p}" for w, p in faults[1:])
         raise InvalidRequest(where, f"{problem}{more} (action {action.name})")
-
-
-def _plainly_fits(action: PublishedAction, params: Any) -> bool:
-    """Whether the params fit by their names and simple types alone; False says nothing yet.
-
-    Most do, and the whole of JSON Schema costs ten times as much as all else that sealing a request takes.
-    """
-    names = _simple_types(action)
-    if names is None or not isinstance(params, dict) or not names.keys() >= params.keys():
-        return False
-    if not params.keys() >= _required(action):
-        return False
-    return all(type(value) in names[name] for name, value in params.items())
 
 
 @lru_cache(maxsize=256)

@@ -48,7 +48,8 @@ class Dependency:
         recovery_max_seconds: The longest of these times; None is one and a half times `recovery_seconds`. Each is up
             to a fifth longer, at random.
         success_threshold: So many tries must succeed, one after another, to close it.
-        release_per_second: How fast the jobs that waited for it come back once it is closed, the oldest first.
+        release_per_second: How fast the jobs that waited for it come back once it is closed, the oldest first, and
+            those that waited while it asked for patience.
         retry_share: This share of all first tries in ten seconds, fleet-wide, may be tried again; a retry beyond that
             waits. None has retries wait for their backoff alone.
         retries_per_second: So many may be in any case.
@@ -174,6 +175,12 @@ def dependency_named(name: str) -> Dependency:
     """Return what was declared of a dependency; where nothing was, the defaults."""
     found = _declared.get(name)
     return Dependency(name=name) if found is None else found
+
+
+def dependency_behind(breaker: str) -> Dependency:
+    """Return what was declared of the dependency of a breaker, by the breaker's name; see `breaker_of`."""
+    named = [name for name in _declared if breaker == name or breaker.startswith(f"{name} ")]
+    return dependency_named(max(named, key=len, default=breaker))
 
 
 def name_of(declared: Any, *, default: str) -> str | DependencyOf:

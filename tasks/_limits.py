@@ -52,6 +52,11 @@ class ActionLimits:
             raise ValueError(f"limits_without_redis={shown(self.limits_without_redis)} is none of {choices}")
 
     @property
+    def are_any(self) -> bool:
+        """Whether there are limits at all."""
+        return self.max_concurrency is not None or self.are_fleet_wide
+
+    @property
     def are_fleet_wide(self) -> bool:
         """Whether processes must agree on anything."""
         return self.fleet_concurrency is not None or self.rate_limit is not None

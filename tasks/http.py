@@ -42,10 +42,15 @@ class HttpResponse(TypedDict):
     truncated: bool
 
 
-# One client serves everybody's jobs, so it keeps nobody's cookies.
+# One client serves everybody's jobs, so it keeps nobody's cookies. Its pool has no line: a request that is cancelled
+# while it stands in one may leave its connection unopened and taken for good, until none is left (httpcore 1.0.9). How
+# many there are at once, the worker's slots say.
 _clients = PerLoop(
     lambda: httpx.AsyncClient(
-        follow_redirects=False, cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])), trust_env=True
+        follow_redirects=False,
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        trust_env=True,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
     )
 )
 

@@ -6,7 +6,7 @@ celery -A worker.app worker
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,8 @@ from worker.parts import Parts, assemble
 from worker.perform import Closed
 from worker.served import Served
 from worker.settings import WorkerSettings
+from worker.singly import not_rung_singly
+from worker.stopping import recycle
 from worker.transport import install
 
 settings = WorkerSettings.from_env()
@@ -40,12 +42,17 @@ def parts() -> Parts:
 
 @cache
 def _parts(_pid: int) -> Parts:
-    return assemble(settings, actions, app, served)
+    made = assemble(settings, actions, app, served)
+    made.runner.performer.threads.on_left_behind = partial(recycle, settings.threads_left_behind_cap)
+    return made
 
 
 def _make_task(spec: ActionSpec) -> None:
-    def answer(_task: Task[Any, Any], *job_ids: str) -> str:
-        ids = [UUID(job_id) for job_id in dict.fromkeys(job_ids)]
+    def answer(task: Task[Any, Any], *job_ids: str) -> str:
+        rung = [UUID(job_id) for job_id in dict.fromkeys(job_ids)]
+        ids = not_rung_singly(parts().bell, spec.name, rung, task.request.delivery_info or {})
+        if rung and not ids:
+            return f"{len(rung)} jobs, rung for one by one"
         try:
             return as_celery_has_it(wait_for(parts().runner.run(spec.name, ids)), rung=len(ids))
         except Closed as error:

@@ -7,6 +7,7 @@ Redis tell all. Successes are counted here, and told only where there are failur
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,15 +23,23 @@ from producer.breaker_words import CLOSED, OPEN, keys_of
 from tasks import Dependency
 from worker.breaker_answers import ADMITTED, PROBES, REFUSED, Answer, BreakerOpen, Move, Seen, answer_of
 from worker.breaker_rules import Rules, bucket_ms
-from worker.fleet import AWAY_SECONDS, Away, Fleet, Script
+from worker.fleet import AWAY_SECONDS, TIMEOUT_SECONDS, Away, Fleet, Script
 
 ADMIT_SCRIPT, RECORD_SCRIPT = Script(ADMIT), Script(RECORD)
 # While moves are not heard of, what is known of a closed breaker is trusted for so long.
 STALE_SECONDS = 0.5
 # While a breaker sees failures, successes are told so often; else not at all.
 FLUSH_SECONDS = 0.25
-# A probe's turn lasts for as long as its call may, and so much longer.
-LEASE_SPARE_SECONDS = 5.0
+# A probe's turn lasts for as long as its process says so, again and again; and ends for good when its call should long
+# be over.
+PROLONG_SECONDS, SPARE_SECONDS = 1.5, 5.0
+# For so long nothing need be heard of it. A Redis that answers too late once is asked nothing for `AWAY_SECONDS`: the
+# last word may be from a `PROLONG_SECONDS` before, and the next one comes a `PROLONG_SECONDS` after. Where the process
+# is dead, others wait for as long.
+TURN_MS = round(1_000 * (AWAY_SECONDS + 2 * PROLONG_SECONDS + 4 * TIMEOUT_SECONDS))
+# While it is not closed, one of so many that it lets go in the same time looks again; and one in this part of its
+# recovery time, so that a try is hardly late.
+LOOKS_APART, LOOKS_WITHIN = 10, 1 / 20
 # It has this long to say that it has heard that it is its turn; a loop that has much to do may need some of that.
 HEARD_MS = 2_000
 UNKNOWN = "unknown"
@@ -106,6 +115,7 @@ class Calls:
         self._suspicious_until = 0.0
         self._flush: asyncio.TimerHandle | None = None
         self._telling: set[asyncio.Task[None]] = set()
+        self._turns: dict[str, asyncio.Task[None]] = {}  # which of them are this process's, and who prolongs them
 
     # ---- a call's way ------------------------------------------------------------------------------------------
 
@@ -113,29 +123,46 @@ class Calls:
         """Let a call through; say how it ended by `record`.
 
         Args:
-            lease_seconds: How long the call may last: if it is the one that tries and its process dies, another may
-                after that.
-            parks: Whether a job waits for it where it is refused: those that wait come back one by one.
+            lease_seconds: How long the call may last: if it is the one that tries, nobody else does for so long. If
+                its process dies, another may a few seconds after that.
+            parks: Whether a job waits for it where it is refused: those that wait look again one by one.
             job_id: Whose call it is.
 
         Raises:
             BreakerOpen: If it must not be made.
         """
-        known, now = self.known, time.monotonic()
-        if known.words == self._words and (self._listens() or now < known.at + STALE_SECONDS):
-            if known.answer.state == CLOSED:
-                return Ticket(self, known.answer.epoch, job_id=job_id)
-            left = known.at + known.answer.wait_ms / 1000 - now
-            if known.answer.state == OPEN and not parks and left > 0:
-                raise BreakerOpen(self.name, OPEN, round(left, 3))
-        token, lease_ms = secrets.token_hex(8), round((lease_seconds + LEASE_SPARE_SECONDS) * 1000)
+        if self._knows_it_is_closed(parks=parks):
+            return Ticket(self, self.known.answer.epoch, job_id=job_id)
+        token, lasts = secrets.token_hex(8), lease_seconds + SPARE_SECONDS
         try:
-            answer = await self._ask(token, lease_ms, parks=parks, job_id=job_id)
+            answer = await self._ask(token, parks=parks, job_id=job_id)
         except Away:
-            return self._admit_alone(token, lease_ms, parks=parks, job_id=job_id)
+            return self._admit_alone(token, round(lasts * 1000), parks=parks, job_id=job_id)
         if answer.decision == REFUSED:
             raise BreakerOpen(self.name, answer.state, answer.wait_ms / 1000)
+        if answer.decision == PROBES:
+            keeping = self._keep_turn(token, answer.epoch, time.monotonic() + lasts, job_id)
+            self._turns[token] = asyncio.get_running_loop().create_task(keeping, context=Context())
         return Ticket(self, answer.epoch, "" if answer.decision == ADMITTED else token, job_id=job_id)
+
+    async def check(self, *, parks: bool, job_id: UUID | None = None) -> None:
+        """Refuse a call that `admit` would refuse, before it takes anything else that others wait for.
+
+        Where it does not, nothing is taken, and `admit` may refuse all the same. Nor does it without Redis.
+
+        Args:
+            parks: As `admit` has it.
+            job_id: Whose call it is.
+
+        Raises:
+            BreakerOpen: If the call must not be made.
+        """
+        if self._knows_it_is_closed(parks=parks):
+            return
+        with suppress(Away):
+            answer = await self._ask_once("", 0, parks=parks, job_id=job_id)
+            if answer.decision == REFUSED:
+                raise BreakerOpen(self.name, answer.state, answer.wait_ms / 1000)
 
     def record(
         self,
@@ -159,6 +186,8 @@ class Calls:
         if ticket.told:
             return
         ticket.told = True
+        if (turn := self._turns.pop(ticket.token, None)) is not None:
+            turn.cancel()
         if failed is None and answered and ticket.token:
             failed = False
         if failed is None and not ticket.token:
@@ -195,8 +224,18 @@ class Calls:
 
     # ---- with Redis --------------------------------------------------------------------------------------------
 
-    async def _ask(self, token: str, lease_ms: int, *, parks: bool, job_id: UUID | None) -> Answer:
-        """Ask whether a call may go. The one that tries says that it has heard so, and has its whole lease by that.
+    def _knows_it_is_closed(self, *, parks: bool) -> bool:
+        """Whether it is, without asking; raises `BreakerOpen` where it is known to be open, and nobody waits for it."""
+        known, now = self.known, time.monotonic()
+        if known.words != self._words or not (self._listens() or now < known.at + STALE_SECONDS):
+            return False
+        left = known.at + known.answer.wait_ms / 1000 - now
+        if known.answer.state == OPEN and not parks and left > 0:
+            raise BreakerOpen(self.name, OPEN, round(left, 3))
+        return known.answer.state == CLOSED
+
+    async def _ask(self, token: str, *, parks: bool, job_id: UUID | None) -> Answer:
+        """Ask whether a call may go. The one that tries says that it has heard so, and has its turn by that.
 
         Raises:
             Away: If there is no answer in time. One that is on its way harms nobody: the turn that it brings is over
@@ -204,26 +243,32 @@ class Calls:
         """
         began = time.monotonic()
         answer = await self._ask_once(token, HEARD_MS, parks=parks, job_id=job_id)
-        if answer.decision != PROBES:
-            return answer
-        if time.monotonic() - began < HEARD_MS / 2_000:  # the word is there in time, and nobody need wait for that
-            self._soon(self._prolong(token, lease_ms, job_id))
-            return answer
-        return await self._ask_once(token, lease_ms, parks=parks, job_id=job_id)  # it may be another's by now
+        if answer.decision != PROBES or time.monotonic() - began < HEARD_MS / 2_000:
+            return answer  # the word is there in time, and nobody need wait for that
+        return await self._ask_once(token, TURN_MS, parks=parks, job_id=job_id)  # it may be another's by now
 
-    async def _prolong(self, token: str, lease_ms: int, job_id: UUID | None) -> None:
-        with suppress(Away):  # then the turn is soon another's, as it should be
-            await self._ask_once(token, lease_ms, parks=False, job_id=job_id)
+    async def _keep_turn(self, token: str, epoch: int, ends: float, job_id: UUID | None) -> None:
+        """Prolong a turn until its call is told of: where its process dies, the next one tries soon."""
+        while (left := ends - time.monotonic()) > 0:
+            with suppress(Away):  # then the turn is soon another's, as it should be
+                turn_ms = min(TURN_MS, math.ceil(left * 1000))
+                answer = await self._ask_once(token, turn_ms, parks=False, job_id=job_id)
+                if answer.decision == PROBES and answer.epoch != epoch:  # it was over, and this is another one
+                    await self._tell(Seen(token=token), job_id)
+                if answer.decision != PROBES or answer.epoch != epoch:
+                    return
+            await asyncio.sleep(PROLONG_SECONDS)
 
     async def _ask_once(self, token: str, lease_ms: int, *, parks: bool, job_id: UUID | None) -> Answer:
         words = self._words
         self.asked += 1
-        arguments = ["", self.name, self._worker, _text(job_id), token, lease_ms, int(parks), self._gap]
+        arguments = ["", self.name, self._worker, _text(job_id), token, lease_ms, int(parks), self._gap, self._pace]
         asking = asyncio.ensure_future(self._fleet.run(ADMIT_SCRIPT, keys_of(self.name), arguments))
         try:
             answer = answer_of(await asyncio.shield(asking))
         except asyncio.CancelledError:
-            asking.add_done_callback(partial(self._give_back, token))
+            if token:
+                asking.add_done_callback(partial(self._give_back, token))
             raise
         # A job's wait has its place in the line in it: whoever is not in that may go sooner.
         self._learn(answer, words if answer.state == CLOSED or not parks else -1)
@@ -300,6 +345,15 @@ class Calls:
     @property
     def _gap(self) -> float:
         return 1000 / self.dependency.release_per_second
+
+    @property
+    def _pace(self) -> float:
+        """How far apart in milliseconds those that wait look again by themselves.
+
+        Some have to come, to try; all others would be refused, and be so for nothing: once it closes, all are let go.
+        """
+        longest = self.dependency.recovery_seconds * 1000 * LOOKS_WITHIN
+        return max(self._gap, min(self._gap * LOOKS_APART, longest))
 
     # ---- in this process ---------------------------------------------------------------------------------------
 

@@ -6,19 +6,17 @@ other worker finds it there. One of them writes it down, and that one alone tell
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
 
-import redis
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
 from producer.breaker_words import MOVES, Transition, transition_of
-from producer.broker import bounded_redis, is_redis, redis_client
 from producer.ledger.breakers import land
-from worker.fleet import AWAY_SECONDS
+from worker.breaker_waiters import say_released
 from worker.log import log
+from worker.seldom_redis import SeldomRedis
 
 SWEEP_BATCH = 500
 # What Redis has, as it has it: what is no text is no reason to read nothing.
@@ -26,21 +24,19 @@ Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 
 class Moves:
-    """Reads the stream, for one relay, in its thread. Connects at the first use."""
+    """Reads the stream, for one relay, in its thread."""
 
-    def __init__(self, redis_url: str, *, landed: Callable[[Sequence[Transition]], None] = lambda _: None) -> None:
-        """Connect nothing yet.
+    def __init__(self, redis: SeldomRedis, *, landed: Callable[[Sequence[Transition]], None] = lambda _: None) -> None:
+        """Ask nothing yet.
 
         Args:
-            redis_url: The broker's. Where that is no Redis, breakers are each process's own, and nothing is read.
+            redis: The relay's. Where the broker is none, breakers are each process's own, and nothing is read.
             landed: Told of each transition in one worker of the fleet, once the ledger has it. This is where alerts
                 hear of breakers; it must not wait for anything.
         """
-        self._url = redis_url if is_redis(redis_url) else None
+        self._redis = redis
         self._landed = landed
-        self._client: Any = None
         self._after = b"0"  # what was read before this worker began may not be in the ledger
-        self._quiet_until = 0.0
 
     def sweep(self, connection: Connection) -> int:
         """Write down what the ledger does not have yet, and let go who waited for what closed; return how many.
@@ -51,7 +47,8 @@ class Moves:
         entries = self._read()
         if not entries:
             return 0
-        landed = _land(connection, list(_transitions(entries)))
+        goes_on = partial(say_released, self._redis)
+        landed = _land(partial(land, connection, goes_on=goes_on), list(_transitions(entries)))
         self._after = entries[-1][0]  # only now: what was not written down is read again
         for move in landed:
             log.info(
@@ -62,16 +59,8 @@ class Moves:
         return len(entries)
 
     def _read(self) -> list[Entry]:
-        if self._url is None or time.monotonic() < self._quiet_until:
-            return []
-        try:
-            if self._client is None:
-                self._client = redis_client(self._url, protocol=2, **bounded_redis())
-            found = self._client.xread({MOVES: self._after}, count=SWEEP_BATCH)
-        except redis.RedisError:  # whoever asks for a breaker says so; here nothing is late that is not late anyway
-            self._quiet_until = time.monotonic() + AWAY_SECONDS
-            return []
-        return [entry for _, entries in found for entry in entries]
+        found = self._redis.ask(lambda client: client.xread({MOVES: self._after}, count=SWEEP_BATCH))
+        return [entry for _, entries in found or [] for entry in entries]
 
 
 def _transitions(entries: Iterable[Entry]) -> Iterator[Transition]:
@@ -83,16 +72,16 @@ def _transitions(entries: Iterable[Entry]) -> Iterator[Transition]:
             log.error("breaker.set_aside", entry=number.decode(), error=f"{type(error).__name__}: {error}")
 
 
-def _land(connection: Connection, moves: Sequence[Transition]) -> list[Transition]:
-    """Have the ledger keep what it takes; of what it refuses, each by itself."""
+def _land(keep: Callable[[Sequence[Transition]], list[Transition]], moves: Sequence[Transition]) -> list[Transition]:
+    """Have the ledger `keep` what it takes; of what it refuses, each by itself."""
     try:
-        return land(connection, moves)
+        return keep(moves)
     except (DataError, IntegrityError):  # one of them, and nothing was written
         pass
     landed: list[Transition] = []
     for move in moves:
         try:
-            landed += land(connection, [move])
+            landed += keep([move])
         except (DataError, IntegrityError) as error:
             log.error("breaker.set_aside", entry=f"{move.name} {move.epoch}", error=str(error.orig))
     return landed

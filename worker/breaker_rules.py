@@ -1,13 +1,14 @@
 """One breaker in this process's memory, for as long as Redis is away: the rules of producer/breaker_scripts.py again.
 
-A test holds the two to the same answers. There is no operator here, and nobody else whose call could try.
+A test holds the two to the same answers. There is no operator here, and nobody else whose call could try. Nor is there
+anybody who lets go those that wait once it closes: they come back by themselves, one by one, as they would be let go.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from producer.breaker_scripts import BUCKETS, LETS_PASS, LONGEST_LINE_MS, LONGEST_MS, PROBING_MS
+from producer.breaker_scripts import BUCKETS, FEWEST_TIMES, LETS_PASS, LONGEST_LINE_MS, LONGEST_MS, PROBING_MS
 from producer.breaker_words import CLOSED, HALF_OPEN, OPEN
 from tasks import Dependency
 from worker.breaker_answers import ADMITTED, PROBES, REFUSED, Answer, Move, Seen
@@ -33,6 +34,7 @@ class Rules:
     token: str = ""
     lease: int = 0
     passed: int = 0
+    by: str = ""
     failed: int = 0
     asked_until: int = 0
     line: float = 0
@@ -47,8 +49,9 @@ class Rules:
             return self._answer(ADMITTED)
         if self.state == OPEN:
             if now < self.until:
-                passes = LETS_PASS if parks and job and job == self.job else 0
-                return self._refuse(now, self.until - now, parks=parks, passes=passes)
+                if parks and job and job == self.job:
+                    return self._answer(REFUSED, int((self.until - now) * (1 + LETS_PASS)))
+                return self._refuse(now, self.until - now, parks=parks)
             self._move(now, HALF_OPEN, "the recovery time is over", job)
         if self.token in ("", token) or now >= self.lease:
             self.token, self.lease = token, now + lease_ms
@@ -72,16 +75,20 @@ class Rules:
         return self._answer(REFUSED)
 
     def _probed(self, now: int, seen: Seen, asked_until: int, *, jitter: float) -> None:
-        if not seen.token or seen.token != self.token:
+        lost = seen.token != self.token
+        if not seen.token:
+            return
+        if not lost:
+            self.token, self.lease = "", 0
+        if seen.epoch < self.epoch or (lost and (not seen.ok or seen.slow) and self.token and now < self.lease):
             return
         if seen.bad or seen.slow:
             reason = "the probe failed" if seen.bad else "the probe was slow"
             self._open(now, reason, asked_until, jitter=jitter)
             return
-        self.token, self.lease = "", 0
-        if not seen.ok:
+        if not seen.ok or seen.token == self.by:
             return
-        self.passed += 1
+        self.passed, self.by = self.passed + 1, seen.token
         threshold = self.dependency.success_threshold
         if self.passed >= threshold:
             self.until = self.opens = self.failed = self.asked_until = 0
@@ -135,15 +142,17 @@ class Rules:
         was, self.state = self.state, becomes
         self.job = self._whose if job is None else job
         self.epoch = max(self.epoch + 1, now)
-        self.token, self.lease, self.passed, self.line = "", 0, 0, 0
+        self.token, self.lease, self.passed = "", 0, 0
+        if becomes == CLOSED:
+            self.line = 0
         self.moves.append(Move(was=was, becomes=becomes, epoch=self.epoch, reason=reason))
 
-    def _refuse(self, now: int, wait_ms: float, *, parks: bool, passes: float = 0.0) -> Answer:
+    def _refuse(self, now: int, wait_ms: float, *, parks: bool) -> Answer:
         if not parks:
             return self._answer(REFUSED, int(wait_ms))
         first = now + wait_ms
-        self.line = min(max(first, self.line + self.gap_ms), first + LONGEST_LINE_MS)
-        return self._answer(REFUSED, int(self.line - now + wait_ms * passes))
+        self.line = _behind(first, self.line, self.gap_ms)
+        return self._answer(REFUSED, int(self.line - now))
 
     def _answer(self, decision: int, wait_ms: int = 0) -> Answer:
         moves, self.moves = tuple(self.moves), []
@@ -166,6 +175,11 @@ class Rules:
     def gap_ms(self) -> float:
         """How far apart the jobs that wait come back, in milliseconds."""
         return 1000 / self.dependency.release_per_second
+
+
+def _behind(first: float, last: float, gap: float) -> float:
+    place = max(first, last + gap)
+    return first if place > first + max(LONGEST_LINE_MS, min(FEWEST_TIMES * gap, LONGEST_MS)) else place
 
 
 def bucket_ms(dependency: Dependency) -> int:

@@ -100,6 +100,16 @@ class Breakers:
             return refusal
         return None
 
+    async def check(self, performance: Performance, *, parks: bool) -> BreakerOpen | None:
+        """Say why an attempt would not be let through, if so, before it takes anything else that others wait for."""
+        self._word.listen()
+        breaker = self.breaker(performance.dependency, performance.declared)
+        try:
+            await breaker.calls.check(parks=parks, job_id=performance.attempt.job_id)
+        except BreakerOpen as refusal:
+            return refusal
+        return None
+
     def report(self, performance: Performance, returned: Any) -> None:
         """Say how the call of an attempt ended: what it returned, or its `Failure`. Returns at once."""
         ticket = performance.ticket

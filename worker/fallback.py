@@ -61,7 +61,7 @@ class Fallbacks:
             made = await self._made(performance, fallback, Cause(rule, _brief(error)))
             result = performance.spec.plain_result(made)
         except BaseException as failure:  # noqa: BLE001  it is somebody's code, and the job must not vanish with it
-            if isinstance(failure, asyncio.CancelledError) and reason_of_cut_off() in ("stopping", "revoked"):
+            if isinstance(failure, asyncio.CancelledError) and reason_of_cut_off() not in (None, "time limit"):
                 unspent = 0 if performance.intended is None else 1
                 why, waits_for = "returned", "worker"
                 return Verdict(

@@ -54,11 +54,12 @@ class Gates:
         refused: BreakerOpen | None = None
         degrades = performance.spec.on_open == "degrade" and self.fallbacks.stands_in(performance)
         with suppress(asyncio.CancelledError):  # the next step gives the job back
-            held = await self.holds.seconds_held(performance.dependency)
-            blocked = None if held else await self.limits.admit(performance.spec, performance.ring())
-            if not held and blocked is None:
-                # The last of them: the one call that may try must not wait for anything else.
-                refused = await self.breakers.admit(performance, parks=not degrades)
+            held, refused = await self._may_call(performance, parks=not degrades)
+            if not held and refused is None:
+                blocked = await self.limits.admit(performance.spec, performance.ring())
+                if blocked is None:
+                    # The last of them: the one call that may try must not wait for anything else.
+                    refused = await self.breakers.admit(performance, parks=not degrades)
         if refused is not None and degrades:
             return await self.fallbacks.degrade(performance, rule=f"breaker {refused.state}")
         return self._held(performance, held, blocked, refused) or await self._pay(performance)
@@ -76,6 +77,31 @@ class Gates:
             self.retries.give_back(performance.paid)
         with suppress(asyncio.CancelledError):  # the place ends with its lease, too
             await self.limits.release(performance.spec, performance.attempt.job_id)
+
+    async def _may_call(self, performance: Performance, *, parks: bool) -> tuple[float, BreakerOpen | None]:
+        """Say for how long its dependency is held, or by whom it is refused, before it takes what others wait for.
+
+        A place that is kept for it is given back then: to the next in line, where that one may call another.
+        """
+        spec, declared = performance.spec, performance.declared
+        held = await self.holds.seconds_held(performance.dependency)
+        if held:
+            held = await self.holds.wait_seconds(
+                performance.dependency,
+                per_second=declared.release_per_second,
+                at_most=performance.may_wait_seconds,
+                needs=spec.policy.timeout,
+                jitter=self.jitter(),
+            )
+        if not spec.limits.are_any:
+            return held, None
+        refused = None if held else await self.breakers.check(performance, parks=parks)
+        if held or refused is not None:
+            # Where it degrades, so does the next, and needs no place for that.
+            degrades = refused is not None and not parks
+            others_may = degrades or bool(declared.per) or not isinstance(spec.dependency, str)
+            await self.limits.give_up(spec, performance.attempt.job_id, hands_on=others_may)
+        return held, refused
 
     async def _pay(self, performance: Performance) -> Verdict | None:
         """Have a retry paid for; the last of all, since whoever is not let through should not have cost anything."""
@@ -101,7 +127,7 @@ class Gates:
         self, performance: Performance, held: float, blocked: Blocked | None, refused: BreakerOpen | None
     ) -> Verdict | None:
         if held:
-            delay, on = round(held * (1 + self.jitter() / 4), 3), performance.dependency
+            delay, on = round(held, 3), performance.dependency
             return performance.verdict(State.WAITING, "dependency held", waiting_for="rate", waiting_on=on, delay=delay)
         if blocked is not None:
             return performance.verdict(State.WAITING, blocked.why, waiting_for=blocked.waiting_for, delay=blocked.delay)

@@ -71,6 +71,7 @@ class _Waiting:
         seconds_left: For how long the ledger may still be waited for.
         not_before: On the monotonic clock; 0 is at once.
         collided: Whether somebody else had it locked when it was tried last.
+        answered: Whether the ledger has; a busy loop hears of it later, and `future` knows it only then.
     """
 
     kind: Kind[Any]
@@ -81,6 +82,7 @@ class _Waiting:
     seconds_left: Callable[[], float]
     not_before: float = 0.0
     collided: bool = False
+    answered: bool = False
 
 
 class GroupCommit:
@@ -195,10 +197,9 @@ class GroupCommit:
         return list(taken.values())
 
     def _put_back(self, batch: Sequence[_Waiting]) -> None:
-        unanswered = [each for each in batch if not each.future.done()]
         with self._changed:
             waiting = self._waiting[batch[0].kind.name]
-            waiting[:0] = (each for each in unanswered if each not in waiting)
+            waiting[:0] = [each for each in batch if not each.answered and each not in waiting]
 
     def _write(self, connection: Connection, batch: list[_Waiting]) -> None:
         """Write a batch; where one row spoils the statement, write them one by one.
@@ -277,8 +278,9 @@ def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
 def _resolve(batch: Sequence[_Waiting], resolve: Callable[[_Waiting], None]) -> None:
     def on_loop() -> None:
         for each in batch:
-            if not each.future.done():  # a caller that was cancelled waits no more
-                resolve(each)
+            resolve(each)
 
+    for each in batch:
+        each.answered = True
     if batch:
         batch[0].loop.call_soon_threadsafe(on_loop)

@@ -18,11 +18,11 @@ from typing import Any, Literal
 from uuid import UUID
 
 from producer.broker import is_redis
-from producer.ring import Ring
+from producer.ring import Ring, ahead
 from tasks import ActionSpec
 from worker.fleet import AWAY_SECONDS, Away, Fleet, Script
 from worker.limits_in_process import LONGEST_OFFER_SECONDS, Bucket, Room
-from worker.limits_in_redis import ADMIT, RELEASE, RENEW, RESERVED_SECONDS, WAIT, keys_of
+from worker.limits_in_redis import ADMIT, GIVE_UP, RELEASE, RENEW, RESERVED_SECONDS, WAIT, keys_of
 from worker.log import log
 
 SECOND = 1_000_000
@@ -102,7 +102,7 @@ class Limits:
             limit per process alone; else one round trip, shared by all who ask at the same time.
         """
         limits = spec.limits
-        if limits.max_concurrency is None and not limits.are_fleet_wide:
+        if not limits.are_any:
             return None
         room = self._rooms.get(spec.name) or self._rooms.setdefault(spec.name, Room(spec))
         if limits.max_concurrency is not None and len(room.running) >= limits.max_concurrency:
@@ -118,7 +118,7 @@ class Limits:
             self._buckets.pop(spec.name, None)
             blocked = self._answered(spec, ring, answer)
         if blocked is not None:
-            del room.running[ring.job_id]
+            room.running.pop(ring.job_id, None)  # which another attempt at it in this process may have left meanwhile
             self._hand_over_here(room)
         return blocked
 
@@ -133,7 +133,7 @@ class Limits:
             return
         if waiting is not None and not waiting.here:
             patience = round(waiting.seconds * SECOND)
-            await self._hand_over(WAIT, spec, str(job_id), _order(job_id), patience, _payload(waiting.ring))
+            await self._hand_over(WAIT, spec, str(job_id), order_of(job_id), patience, payload_of(waiting.ring))
         elif waiting is not None:
             room.wait(waiting.ring, self._now() + waiting.seconds)
             self._hand_over_here(room)
@@ -141,6 +141,19 @@ class Limits:
             self._hand_over_here(room)
             if spec.limits.fleet_concurrency is not None:
                 await self._hand_over(RELEASE, spec, self._member(job_id), round(held * SECOND))
+
+    async def give_up(self, spec: ActionSpec, job_id: UUID, *, hands_on: bool) -> None:
+        """Give back the place that is kept for a job whose turn it is, where it can be of no use to it.
+
+        Args:
+            spec: Of its action.
+            job_id: The job.
+            hands_on: Whether it may be of use to the next in line, who is rung then; else whoever asks next takes it.
+        """
+        if spec.limits.are_fleet_wide:
+            await self._hand_over(GIVE_UP, spec, str(job_id), int(hands_on))
+        if hands_on and (room := self._rooms.get(spec.name)) is not None:
+            self._hand_over_here(room)
 
     async def renew(self, job_ids: Collection[UUID]) -> None:
         """Keep the fleet's places of these jobs for another lease; one that Redis has lost is there again."""
@@ -171,7 +184,7 @@ class Limits:
     def _asked(self, spec: ActionSpec, ring: Ring) -> tuple[Any, ...]:
         limits, job_id = spec.limits, ring.job_id
         rate = (limits.interval_us, limits.burst)
-        return (str(job_id), self._member(job_id), *rate, self._lease_us, _order(job_id))
+        return (str(job_id), self._member(job_id), *rate, self._lease_us, order_of(job_id))
 
     def _answered(self, spec: ActionSpec, ring: Ring, answer: Sequence[Any]) -> Blocked | None:
         match answer:
@@ -255,11 +268,13 @@ def _over_the_rate(wait_us: int) -> Blocked:
     return Blocked("rate", math.ceil(wait_us / 1000) / 1000, "rate limit reached")
 
 
-def _order(job_id: UUID) -> int:
+def order_of(job_id: UUID) -> int:
+    """Return a job's place in the line: who was accepted first is first."""
     return job_id.int >> 80  # the milliseconds at which it was accepted: ids are time-ordered (RFC 9562, version 7)
 
 
-def _payload(ring: Ring) -> str:
+def payload_of(ring: Ring) -> str:
+    """Return what Redis keeps for a job in line, so that whoever has a place for it can ring for it."""
     return json.dumps(
         [str(ring.job_id), ring.queue, ring.priority, ring.traceparent, ring.request_id, ring.together],
         ensure_ascii=False,
@@ -272,8 +287,8 @@ def rings_of(action: str, payloads: Sequence[bytes | None]) -> list[Ring]:
 
 
 def _from_payload(action: str, payload: bytes) -> Ring:
-    job_id, *rest = json.loads(payload)
-    return Ring(UUID(job_id), action, *rest)
+    job_id, queue, priority, *rest = json.loads(payload)
+    return Ring(UUID(job_id), action, queue, ahead(priority), *rest)
 
 
 def _log_away(error: str) -> None:

@@ -9,6 +9,7 @@ Everything is in microseconds of Redis's clock; one action has these keys, each 
     until    zset    the same, by the time at which nobody needs to wake them any more
     rings    hash    the same, with what is needed to ring them
     looked   text    that somebody has just held the line to the ledger; see worker/forgotten.py
+    lined    set     whom that has put into the line again, for as long as that goes on
 
 A key that nobody touches for a week goes away by itself.
 """
@@ -158,6 +159,19 @@ keep(STATE)
 return hand_over()
 """)
 
+# Takes out a job that its place is of no use to, and hands on what was kept for it if that may be of use to another. A
+# booking that it has stays: somebody came.
+GIVE_UP = Script(f"""{_COMMON}
+local job, hands_on = ARGV[3], ARGV[4] == '1'
+if call('ZSCORE', BOOKED, job) then
+  call('HSET', STATE, 'came', now)
+  keep(STATE)
+end
+leave_line(job)
+call('ZREM', PLACES, job)
+return hands_on and hand_over() or {{}}
+""")
+
 # Takes jobs that are over out of the line, and what was kept for them. Returns which of those that wait by the ledger
 # stand in no line and have no turn, and the rings of those who have a place now.
 MEND = Script(f"""{_COMMON}
@@ -187,8 +201,13 @@ def keys_of(action: str) -> list[str]:
 
 
 def looked_key_of(action: str) -> str:
-    """Return the one key of an action that no script takes."""
+    """Return the key that says that somebody has just held an action's line to the ledger; no script takes it."""
     return _key_of(action, "looked")
+
+
+def lined_key_of(action: str) -> str:
+    """Return the key of those who were put into an action's line again; no script takes it, either."""
+    return _key_of(action, "lined")
 
 
 def _key_of(action: str, name: str) -> str:

@@ -10,21 +10,24 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, cast
 
+from billiard import current_process
 from greenlet import getcurrent, greenlet
 
 from worker.log import log
 from worker.settings import WorkerSettings
+from worker.stopping import CUT_OFF_SECONDS, ending_in_good_order, why_told
 from worker.threads import Executor
 from worker.watchdog import Watchdog
 
 T = TypeVar("T")
 
-Reason = Literal["stopping", "revoked", "time limit"]
+Reason = Literal["stopping", "revoked", "time limit", "terminated"]
 
 
 @dataclass(slots=True)
@@ -57,22 +60,42 @@ def process_loop() -> asyncio.AbstractEventLoop:
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` on the loop, and return what it returned or raise what it raised.
 
-    Called from the body of a Celery task. Where a time limit of Celery's interrupts the waiting, the work is cut off.
+    Called from a Celery task's body. Where a time limit of Celery's interrupts the waiting, the work is cut off. So it
+    is where a child of prefork is told to end, which then ends once the work has, or after `CUT_OFF_SECONDS`; after a
+    hard time limit Celery waits for a tenth of a second, and kills it.
     """
     current = getcurrent()
     if isinstance(current, TaskGreenlet):
         assert current.parent is not None  # noqa: S101  for the type checker; the pool's greenlets have one
         return current.parent.switch(work)  # type: ignore[no-any-return]  # what `work` returned
-    cut = CutOff()
+    with ending_in_good_order() if current_process().daemon else nullcontext():
+        return _wait_for(work)
+
+
+def _wait_for(work: Coroutine[Any, Any, T]) -> T:
+    cut, ended = CutOff(), threading.Event()
     cut_off.set(cut)  # the coroutine's task takes this thread's context along
-    future = asyncio.run_coroutine_threadsafe(work, process_loop())
+    future = asyncio.run_coroutine_threadsafe(_to_its_end(work, ended), process_loop())
     try:
         return future.result()
+    except SystemExit:
+        if not future.done():  # else it is an action's own
+            cut.reason = why_told()
+            future.cancel()
+            ended.wait(CUT_OFF_SECONDS)
+        raise
     except BaseException:
         if not future.done():
             cut.reason = "time limit"
             future.cancel()
         raise
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await work
+    finally:
+        ended.set()
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -24,6 +24,7 @@ from worker.alerts import Alerts
 from worker.anchors import Anchors
 from worker.approval_sweep import sweep_approvals
 from worker.breaker_moves import SWEEP_BATCH, Moves
+from worker.breaker_waiters import WAITERS_SECONDS, Waiters
 from worker.breakers import Breakers
 from worker.budget_pruner import PRUNE_BATCH, PRUNE_SECONDS, prune_budgets
 from worker.budgets import Budgets
@@ -49,6 +50,7 @@ from worker.retry_budget import RetryBudget
 from worker.runner import Runner
 from worker.schedule import Ticker
 from worker.sealer import SEAL_SECONDS, Sealer
+from worker.seldom_redis import SeldomRedis
 from worker.served import Served
 from worker.settings import NOWHERE, WorkerSettings
 from worker.threads import Threads
@@ -135,7 +137,7 @@ def assemble(
         "" if settings.anchor_to == NOWHERE else settings.anchor_to, every_seconds=settings.anchor_seconds
     )
     sealer = Sealer(SealKey.of(settings.signing_key), on_sealed=anchors.sealed)
-    forgotten = Forgotten(settings.redis_url, actions.values(), ring=bell.ring)
+    redis = SeldomRedis(settings.redis_url)  # the relay's, whose duties are done one after another
     relay = Relay(
         engine,
         bell,
@@ -146,8 +148,9 @@ def assemble(
         approvals=partial(sweep_approvals, worker=worker, announce=announcer.announce),
         announce=announcer.announce,
         first=[
-            Duty("breakers", Moves(settings.redis_url).sweep, batch=SWEEP_BATCH),
-            Duty("limits", forgotten.look, every_seconds=FORGOTTEN_SECONDS),
+            Duty("breakers", Moves(redis).sweep, batch=SWEEP_BATCH),
+            Duty("waiters", Waiters(redis).look, every_seconds=WAITERS_SECONDS),
+            Duty("limits", Forgotten(redis, actions.values(), ring=bell.ring).look, every_seconds=FORGOTTEN_SECONDS),
         ],
         last=[
             Duty("policies", published.read, every_seconds=LOOK_SECONDS),
@@ -160,9 +163,7 @@ def assemble(
                 batch=PRUNE_BATCH,
             ),
         ],
-        knows=lambda action, version: (
-            action in actions and actions[action].version == version and published.lacking(action) is None
-        ),
+        known=lambda: {name: spec.version for name, spec in actions.items() if published.lacking(name) is None},
         served=served,
     )
     canary = Canary(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -131,6 +133,13 @@ class Performance:
             deadline_left=None if attempt.deadline_left is None else attempt.deadline_left - elapsed,
             repairs=attempt.repairs,
         )
+
+    @property
+    def may_wait_seconds(self) -> float:
+        """For how long the job can wait: until its deadline, or while a repeat is safe; may be infinite."""
+        situation = self.situation(time.monotonic())
+        repeat_left = situation.repeat_left if situation.maybe_happened else None
+        return min((left for left in (situation.deadline_left, repeat_left) if left is not None), default=math.inf)
 
     def _whose_patience(self, verdict: Verdict) -> str | None:
         """Return who asked the attempt for patience; who is over a limit's rate waits on nobody."""

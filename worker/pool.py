@@ -29,7 +29,7 @@ from kombu.asynchronous import Hub
 from producer.ring import Ring
 from worker.beside import Beside
 from worker.loop import CutOff, Reason, TaskGreenlet, cut_off, process_loop
-from worker.stopping import note_stop
+from worker.stopping import CUT_OFF_SECONDS, note_stop
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("worker")
 
@@ -37,8 +37,6 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("worker")
 FIRST_ID = 1 << 32
 # How often a stopping pool looks whether all have ended, and sends the acknowledgements of those that have.
 PUMP_SECONDS = 0.02
-# A worker that is told to go at once still waits so long for the attempts it cuts off to be settled.
-CUT_OFF_SECONDS = 5.0
 _PREFORK: Any = prefork  # its stubs leave out what is used here
 _Base: Any = BasePool  # the same
 

@@ -8,14 +8,14 @@ of schedules that are due (worker/schedule.py), and does beside that what its wo
 Whether a ring got lost shows where its queue is empty, and where jobs are served that became due later
 (worker/served.py). It may have been taken by a worker that does not know the job's version, as while a deploy is under
 way; the next one might be, too. So a worker that knows it performs a few of these itself, and the others leave them to
-such a one.
+such a one: they do not even look, unless nobody else has for a while.
 """
 
 from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from producer.ledger.accept import RING_PATIENCE_SECONDS
 from producer.ledger.conversations import put_off_turns, wake_turns
 from producer.ledger.engine import WAKE_CHANNEL
 from producer.ledger.states import RINGABLE, State, in_sql, looks_left
-from producer.ring import Bell, Ring
+from producer.ring import Bell, Ring, ahead
 from worker.duty import Duty
 from worker.log import log
 from worker.meter import meter
@@ -38,6 +38,12 @@ CROWDED_SECONDS = 900.0
 LONGEST_LOOK_SECONDS = 60.0
 # What was rung in vain, or this worker does not know, is looked at again after so long, and then ever later.
 SOON_SECONDS, SOON_SHARE = 1.0, 1 / 8
+# What this worker does not know those who do have looked at by then, by several looks of each.
+THEIRS_LOOKS = 3
+# So few rings are soon served: a job's own is among them, or will be known to be lost.
+SHALLOW = 100
+# Whether the ring for what a dead worker left got lost is asked so much sooner, once a worker has had its time to come.
+LEFT_SHARE = 1 / 4
 # A ring may get lost. What was rung again and is due for so long was taken by somebody who does not know it.
 VAIN_SECONDS = 8.0
 # How many of those a worker takes at a look: where all rings got lost, others have places for them, too.
@@ -48,17 +54,23 @@ AWAY_PAUSE_SECONDS = 1.0
 # Due for a worker, or in doubt while there is somebody to ask.
 TO_RING = f"(state IN ({in_sql(RINGABLE)}) OR looks_left > 0)"
 
+# What this worker may look at: what nobody has promised to ring, what it knows, and what those who know it have left.
+OURS = """(
+  ring_at <= due_at OR ring_at <= clock_timestamp() - make_interval(secs => :theirs)
+  OR (action, action_version) IN (SELECT * FROM unnest(CAST(:actions AS text[]), CAST(:versions AS int[])))
+)"""
+
 # ring_at is when to look at a job next. At or before due_at: nobody has promised to ring it. After that somebody did.
 DUE = text(f"""
 SELECT j.id, j.action, j.action_version, j.queue, j.priority, j.traceparent, d.request_id,
   j.ring_at <= j.due_at AS fresh,
-  j.ring_at, j.waiting_for, coalesce(CAST(a.policy ->> 'ring_size' AS int), 1) AS together,
+  j.ring_at, j.waiting_for, j.crashes, coalesce(CAST(a.policy ->> 'ring_size' AS int), 1) AS together,
   extract(epoch FROM clock_timestamp() - j.due_at) AS late
 FROM (
   (SELECT * FROM jobs
-   WHERE state IN ({in_sql(RINGABLE)}) AND ring_at <= clock_timestamp() ORDER BY ring_at LIMIT :batch)
+   WHERE state IN ({in_sql(RINGABLE)}) AND ring_at <= clock_timestamp() AND {OURS} ORDER BY ring_at LIMIT :batch)
   UNION ALL
-  (SELECT * FROM jobs WHERE looks_left > 0 AND ring_at <= clock_timestamp() ORDER BY ring_at LIMIT :batch)
+  (SELECT * FROM jobs WHERE looks_left > 0 AND ring_at <= clock_timestamp() AND {OURS} ORDER BY ring_at LIMIT :batch)
 ) j JOIN decisions d ON d.job_id = j.id LEFT JOIN actions a ON a.name = d.action
 """)
 
@@ -116,7 +128,7 @@ class Relay:
         announce: Callable[[list[UUID]], None],
         first: Sequence[Duty] = (),
         last: Sequence[Duty] = (),
-        knows: Callable[[str, int], bool] = lambda _action, _version: True,
+        known: Callable[[], Mapping[str, int]],
         served: Served | None = None,
     ) -> None:
         """Start nothing yet.
@@ -132,13 +144,13 @@ class Relay:
             announce: Told which jobs have expired.
             first: What may let go jobs, which are then rung.
             last: What nothing waits for.
-            knows: Whether this worker can perform a version of an action.
+            known: The actions that this worker can perform, with their versions.
             served: How far this worker has served its queues; None is not at all.
         """
         self._engine, self._bell, self._worker = engine, bell, worker
         self._every, self._rescue, self._tick = every_seconds, rescue, tick
         self._approvals, self._announce = approvals, announce
-        self._first, self._last, self._knows = first, last, knows
+        self._first, self._last, self._known = first, last, known
         self._served = served or Served()
         self._serve: Callable[[Sequence[Ring]], object] | None = None
         self._stopping = threading.Event()
@@ -188,28 +200,33 @@ class Relay:
         return 0.0 if moved >= BATCH or any(more) else min(self._every, until_tick)
 
     def _ring_due(self, connection: Connection) -> int:
-        found = connection.execute(DUE, {"batch": BATCH}).all()
+        known = self._known()
+        asked = {"actions": list(known), "versions": list(known.values()), "theirs": self._every * THEIRS_LOOKS}
+        found = connection.execute(DUE, {"batch": BATCH, **asked}).all()
         put_off = put_off_turns(
             connection, [(row.id, row.ring_at) for row in found if row.waiting_for == "conversation"]
         )
         due = [row for row in found if row.id not in put_off]
         if not due:
             return len(found)
-        lost = self._lost_in(sorted({row.queue for row in due if not row.fresh}))
-        known: set[str] = lost or set()
-        silent = {row.id for row in due if row.fresh or row.queue in known or self._is_overdue(row)}
+        depths = self._depths(sorted({row.queue for row in due if not row.fresh}))
+        empty = {queue for queue, depth in (depths or {}).items() if depth == 0}
+        silent = {row.id for row in due if row.fresh or row.queue in empty or self._is_overdue(row)}
         strange = {
-            row.id
-            for row in due
-            if row.id in silent and not row.fresh and not self._knows(row.action, row.action_version)
+            row.id for row in due if row.id in silent and not row.fresh and known.get(row.action) != row.action_version
         }
-        vain = {row.id for row in due if row.id in silent and not row.fresh and float(row.late) > VAIN_SECONDS}
-        if lost is None:  # the broker is away: what was meant to be rung meanwhile was not
+        late = {row.id for row in due if not row.fresh and float(row.late) > VAIN_SECONDS}
+        vain = late & silent
+        if depths is None:  # the broker is away: what was meant to be rung meanwhile was not
             seconds = [AWAY_LOOK_SECONDS] * len(due)
         else:
             # One that performs it itself need not come again; who can only ring has others come.
             soon = strange | (vain if self._serve is None else set())
-            seconds = [_soon_again(float(row.late)) if row.id in soon else _next_look(float(row.late)) for row in due]
+            soon |= {row.id for row in due if row.id in late - silent and depths[row.queue] <= SHALLOW}
+            seconds = [
+                _soon_again(float(row.late)) if row.id in soon else _next_look(row, rings=row.id in silent)
+                for row in due
+            ]
         ids = [row.id for row in due]
         ours = set(connection.execute(LOOKED_AT, {"ids": ids, "seconds": seconds}).scalars()) - strange
         mine = [row for row in due if row.id in silent and row.id in ours]
@@ -225,7 +242,7 @@ class Relay:
     def _is_overdue(self, row: Any) -> bool:
         """Whether the ring of a job is no longer among those that wait in its queue, as far as can be told."""
         late = float(row.late)
-        return self._served.is_past(row.queue, row.priority, late) or _overlong(late)
+        return self._served.is_past(row.queue, row.priority, late) or _overlong(row)
 
     def _keep_some(self, rings: list[Ring]) -> list[Ring]:
         """Have this process perform some of the jobs that were rung in vain; return the others."""
@@ -235,13 +252,13 @@ class Relay:
         log.info("relay.kept", jobs=len(rings[:HERE]), of=len(rings))
         return rings[HERE:]
 
-    def _lost_in(self, queues: list[str]) -> set[str] | None:
-        """Return those queues in which nothing waits: what should have been rung there by now got lost.
+    def _depths(self, queues: list[str]) -> dict[str, int] | None:
+        """Return how many rings wait in each queue; None where the broker cannot say.
 
-        None where the broker cannot say.
+        Where nothing waits, what should have been rung there by now got lost.
         """
         try:
-            return {queue for queue in queues if self._bell.depth(queue) == 0}
+            return {queue: self._bell.depth(queue) for queue in queues}
         except Exception as error:  # noqa: BLE001  a broker that is away: the next look asks again
             log.warning("relay.broker_unreachable", error=str(error))
             return None
@@ -262,15 +279,33 @@ def _soon_again(late: float) -> float:
     return min(LONGEST_LOOK_SECONDS, max(SOON_SECONDS, late * SOON_SHARE))
 
 
-def _next_look(late: float) -> float:
-    """Return the seconds until a job is looked at again: it backs off, so that a backlog is not gone over and over."""
-    return min(LONGEST_LOOK_SECONDS, max(RING_PATIENCE_SECONDS, late))
+def _next_look(row: Any, *, rings: bool) -> float:
+    """Return the seconds until a job is looked at again: it backs off, so that a backlog is not gone over and over.
+
+    What a dead worker left is no backlog, and has waited for a lease already. But what is rung for now may be a
+    worker's that has taken the ring, and has not come to it yet: an empty queue would have it look lost.
+
+    Args:
+        row: The job.
+        rings: Whether it is rung for at this look.
+    """
+    seconds = min(LONGEST_LOOK_SECONDS, max(RING_PATIENCE_SECONDS, float(row.late)))
+    if not _is_left(row):
+        return seconds
+    return max(RING_PATIENCE_SECONDS if rings else 0.0, seconds * LEFT_SHARE)
 
 
-def _overlong(late: float) -> bool:
+def _overlong(row: Any) -> bool:
     """Whether a job in a queue that never empties is rung again at this look: about once in a quarter of an hour."""
-    return late > CROWDED_SECONDS and late % CROWDED_SECONDS < LONGEST_LOOK_SECONDS
+    late = float(row.late)
+    return late > CROWDED_SECONDS and late % CROWDED_SECONDS < _next_look(row, rings=False)
+
+
+def _is_left(row: Any) -> bool:
+    """Whether a dead worker left it; once, or who takes down workers would get at the next as soon as there is one."""
+    return bool(row.waiting_for == "worker" and row.crashes == 1)
 
 
 def _ring(row: Any) -> Ring:
-    return Ring(row.id, row.action, row.queue, row.priority, row.traceparent, row.request_id, row.together)
+    priority = ahead(row.priority) if _is_left(row) or row.waiting_for == "conversation" else row.priority
+    return Ring(row.id, row.action, row.queue, priority, row.traceparent, row.request_id, row.together)

@@ -248,7 +248,8 @@ class Runner:
         meter().settled(attempt.action, settlement)
         log_settled(settlement, verdict)
         if isinstance(outcome, Failure) and outcome.advice == "hold":  # for everybody, whatever became of this job
-            held = hold_seconds(outcome.after, jitter=self.jitter()) if verdict.delay is None else verdict.delay
+            # As long as was asked for: whoever heard it comes back within a quarter of that afterwards.
+            held = hold_seconds(outcome.after, jitter=0)
             with suppress(asyncio.CancelledError):  # it is settled, and that is what counts
                 await self.gates.holds.hold(performance.dependency, held, why=outcome.error["message"])
         if settlement.rings and settlement.delay is not None:

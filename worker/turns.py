@@ -20,7 +20,7 @@ from producer.ledger.conversations import FIRST_IN_LINE, HISTORY_BYTES, HISTORY_
 from producer.ledger.engine import transaction_on
 from producer.ledger.prepared import Prepared
 from producer.ledger.states import OPEN, State, in_sql
-from producer.ring import Ring
+from producer.ring import Ring, ahead
 from worker.attempt import Lease, Settlement
 
 # A conversation begins with its first turn. Locked in order, so that two workers cannot wait for one another in a
@@ -202,4 +202,4 @@ def _messages(settlement: Settlement) -> list[dict[str, Any]]:
 
 
 def _ring(row: Any) -> Ring:
-    return Ring(row.id, row.action, row.queue, row.priority, row.traceparent, row.request_id, row.together)
+    return Ring(row.id, row.action, row.queue, ahead(row.priority), row.traceparent, row.request_id, row.together)

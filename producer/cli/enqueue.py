@@ -21,7 +21,7 @@ from producer.job import Job
 from producer.ledger.states import State
 
 FILE_BATCH = 500
-FILE_BATCH_BYTES = 1 << 23  # whose requests have fewer characters than a batch may, however numbers are written out
+FILE_BATCH_BYTES = 1 << 22  # whose requests have fewer characters than a batch may, however numbers are written out
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Literal
@@ -26,8 +26,32 @@ ROUNDS = 10
 LOCK_NOT_AVAILABLE = "55P03"
 # What one caller's request may cost those that it is accepted together with, before each is accepted alone.
 TOGETHER_WAITS = "SET LOCAL lock_timeout = 50; SET LOCAL statement_timeout = 5000; "
-COLUMNS = tuple(field.name for field in fields(Envelope))
+# An envelope's fields with their types in SQL, in the order in which they are sent.
+COLUMNS = {
+    "id": "uuid",
+    "tenant": "text",
+    "action": "text",
+    "action_version": "int",
+    "idempotency_key": "text",
+    "key_derived": "boolean",
+    "fingerprint": "text",
+    "params": "text",
+    "input": "text",
+    "reasoning": "text",
+    "user_id": "text",
+    "agent_id": "text",
+    "request_id": "text",
+    "traceparent": "text",
+    "queue": "text",
+    "priority": "smallint",
+    "run_at": "timestamptz",
+    "deadline": "timestamptz",
+    "on_closed": "text",
+    "parent_job_id": "uuid",
+    "conversation_id": "text",
+}
 _values_of = attrgetter(*COLUMNS)
+_sent = ", ".join(f"CAST(row ->> {i} AS {kind}) AS {name}" for i, (name, kind) in enumerate(COLUMNS.items(), start=1))
 _as_json = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":")).encode
 
 # A key that another transaction is inserting makes ON CONFLICT wait for it; the look for the latest still has the
@@ -38,11 +62,7 @@ ACCEPT = Prepared(
     "accept",
     f"""
 WITH asked AS (
-  SELECT * FROM json_to_recordset(:asked) AS a(
-    ordinal int, id uuid, tenant text, action text, action_version int, idempotency_key text, key_derived boolean,
-    fingerprint text, params text, input text, reasoning text, user_id text, agent_id text, request_id text,
-    traceparent text, queue text, priority smallint, run_at timestamptz, deadline timestamptz, on_closed text,
-    parent_job_id uuid, conversation_id text)
+  SELECT CAST(row ->> 0 AS int) AS ordinal, {_sent} FROM jsonb_array_elements(:asked) AS sent(row)
 ), judged AS MATERIALIZED (
   SELECT a.*, coalesce(l.rerun + 1, 0) AS rerun, coalesce(a.run_at, clock_timestamp()) AS due_at,
     l.id AS latest_id, l.state, l.accepted_at, l.same,
@@ -76,14 +96,14 @@ WITH asked AS (
   SELECT id, 1, 'accepted', json_build_object('fingerprint', fingerprint, 'request_id', request_id, 'due_at', a.due_at)
   FROM accepted a JOIN wanted w USING (id)
 )
-SELECT w.ordinal, a.id, '{State.QUEUED}' AS state, true AS same, true AS created, a.accepted_at,
+SELECT w.ordinal, CAST(NULL AS uuid) AS id, '{State.QUEUED}' AS state, true AS same, true AS created, a.accepted_at,
        a.due_at <= clock_timestamp() AS due
 FROM accepted a JOIN wanted w USING (id)
 UNION ALL
 SELECT ordinal, latest_id, state, same, false, accepted_at, false FROM judged WHERE NOT wanted
 """,
     hashing=True,
-    asked="json",
+    asked="jsonb",
     rings="boolean",
     patience="double precision",
 )
@@ -109,30 +129,12 @@ WITH accepted AS (
   SELECT id, 1, 'accepted', json_build_object('fingerprint', :fingerprint, 'request_id', :request_id, 'due_at', due_at)
   FROM accepted
 )
-SELECT 0 AS ordinal, id, '{State.QUEUED}' AS state, true AS same, true AS created, accepted_at,
+SELECT 0 AS ordinal, CAST(NULL AS uuid) AS id, '{State.QUEUED}' AS state, true AS same, true AS created, accepted_at,
        due_at <= clock_timestamp() AS due
 FROM accepted
 """,
-    id="uuid",
-    tenant="text",
-    action="text",
-    action_version="int",
-    idempotency_key="text",
-    key_derived="boolean",
-    fingerprint="text",
-    params="json",
-    input="json",
-    reasoning="text",
-    user_id="text",
-    agent_id="text",
-    request_id="text",
-    traceparent="text",
-    queue="text",
-    priority="smallint",
-    run_at="timestamptz",
-    deadline="timestamptz",
-    parent_job_id="uuid",
-    conversation_id="text",
+    hashing=False,
+    **{name: kind for name, kind in COLUMNS.items() if name != "on_closed"} | {"params": "json", "input": "json"},
     rings="boolean",
     patience="double precision",
 )
@@ -199,8 +201,8 @@ def accept(
         waiting = [i for i in range(len(envelopes)) if i not in answers]
         if not waiting:
             break
-        for row in _rows(connection, envelopes, waiting, rings=rings, prepared=prepared):
-            answers[row.ordinal] = _answer(row, envelopes[row.ordinal])
+        rows = _rows(connection, envelopes, waiting, rings=rings, prepared=prepared)
+        answers.update(_answer(row, envelopes) for row in rows)
     else:
         raise KeyInFlight
     return list(_with_paths(connection, envelopes, [answers[i] for i in range(len(envelopes))]))
@@ -223,12 +225,9 @@ def accept_together(connection: Connection, envelopes: Sequence[Envelope]) -> li
         DBAPIError: If the ledger would not have one of them, or one waited for a lock; nothing was written.
     """
     asked = {"asked": _asked(envelopes, range(len(envelopes))), "rings": True, "patience": RING_PATIENCE_SECONDS}
-    answers: list[Answer | None] = [None] * len(envelopes)
-    for row in ACCEPT.run(connection, asked, ahead=TOGETHER_WAITS):
-        answer = _answer(row, envelopes[row.ordinal])
-        if answer.outcome != "conflict":
-            answers[row.ordinal] = answer
-    return answers
+    answers = dict(_answer(row, envelopes) for row in ACCEPT.run(connection, asked, ahead=TOGETHER_WAITS))
+    plain = {ordinal: answer for ordinal, answer in answers.items() if answer.outcome != "conflict"}
+    return [plain.get(ordinal) for ordinal in range(len(envelopes))]
 
 
 def _rows(
@@ -238,7 +237,7 @@ def _rows(
     how = {"rings": rings, "patience": RING_PATIENCE_SECONDS}
     try:
         if prepared and len(envelopes) == 1:
-            found = ACCEPT_NEW.run(connection, _row(0, envelopes[0]) | how)
+            found = ACCEPT_NEW.run(connection, _row(envelopes[0]) | how)
             if found:
                 return found
         asked = {"asked": _asked(envelopes, ordinals), **how}
@@ -293,21 +292,23 @@ def note_replays(connection: Connection, job_ids: Sequence[UUID]) -> None:
 
 
 def _asked(envelopes: Sequence[Envelope], ordinals: Sequence[int]) -> str:
-    # What is None is left out, which says the same: a third of a usual request, for both sides to read.
-    rows = [{name: value for name, value in _row(i, envelopes[i]).items() if value is not None} for i in ordinals]
-    return _as_json(rows)
+    # Rows without names: half as much for both sides to read and write, and Postgres finds the nth at once.
+    return _as_json([[i, *_values_of(envelopes[i])] for i in ordinals])
 
 
-def _row(ordinal: int, envelope: Envelope) -> dict[str, Any]:
+def _row(envelope: Envelope) -> dict[str, Any]:
     # Not dataclasses.asdict, which copies every value, and took longer than all else here.
-    return {"ordinal": ordinal, **dict(zip(COLUMNS, _values_of(envelope), strict=True))}
+    return dict(zip(COLUMNS, _values_of(envelope), strict=True))
 
 
-def _answer(row: Any, envelope: Envelope) -> Answer:
-    created = row.created or row.id == envelope.id
-    outcome: Outcome = "created" if created else "replayed" if row.same else "conflict"
-    due = row.due or (created and (envelope.run_at is None or envelope.run_at <= row.accepted_at))
-    return Answer(outcome, row.id, State(row.state), row.accepted_at, due, wrote=row.created)
+def _answer(row: Any, envelopes: Sequence[Envelope]) -> tuple[int, Answer]:
+    ordinal, found, state, same, wrote, accepted_at, due = row
+    envelope = envelopes[ordinal]
+    job_id = found or envelope.id  # what was written needs no id to come back
+    created = job_id == envelope.id
+    outcome: Outcome = "created" if created else "replayed" if same else "conflict"
+    due = due or (created and (envelope.run_at is None or envelope.run_at <= accepted_at))
+    return ordinal, Answer(outcome, job_id, State(state), accepted_at, due, wrote=wrote)
 
 
 def _with_paths(connection: Connection, envelopes: Sequence[Envelope], answers: list[Answer]) -> Iterator[Answer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -20,6 +20,10 @@ BATCH = 1_000
 FIRST = UUID(int=0)
 # Every worker has forgotten by then a hold that was ended (worker/holds.py asks twice a second).
 FORGOTTEN_SECONDS = 1.0
+# Whoever is due for longer may never come: its queue has no worker, or none that knows its version.
+VAIN_SECONDS = 30.0
+
+NOW = text("SELECT statement_timestamp()")
 
 LAND = text("""
 INSERT INTO breaker_events (name, epoch, at, was, becomes, reason, who, job_id, until)
@@ -31,14 +35,15 @@ ON CONFLICT DO NOTHING
 RETURNING name, epoch
 """)
 
-# The oldest first, so far apart as its dependency says. A job that somebody has locked is being moved already. Whoever
-# dies between two batches leaves the rest with the times at which they come back by themselves.
+# The oldest first, so far apart as its dependency says. A job that somebody has locked is being moved already, and one
+# that is due comes anyway. Whoever dies between two batches leaves the rest with the times at which they come back by
+# themselves.
 _RELEASE = """
 WITH parked AS (
-  SELECT id FROM jobs WHERE {who} AND waiting_on = :name AND id > :after
+  SELECT id FROM jobs WHERE {who} AND waiting_on = :name AND id > :after AND due_at > CAST(:since AS timestamptz)
   ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED
 ), placed AS (
-  SELECT id, statement_timestamp()
+  SELECT id, CAST(:since AS timestamptz)
     + make_interval(secs => (:before + row_number() OVER (ORDER BY id) - 1) / CAST(:rate AS double precision)) AS due
   FROM parked
 ), released AS (
@@ -50,12 +55,24 @@ RELEASE = text(_RELEASE.format(who="waiting_for = 'breaker'"))
 # There is no index of these alone: an operator ends a hold seldom.
 RELEASE_HELD = text(_RELEASE.format(who=f"waiting_for = 'rate' AND state = '{State.WAITING}'"))
 
-# Where one call may try at once, somebody has to: who waited was to come back only with the time that is no more.
+# Where one call may try at once, somebody has to: who waited was to come back only with the time that is no more. Not
+# one that is due already: nobody may have a place for that, or know it.
 TRY = text("""
 UPDATE jobs SET due_at = statement_timestamp(), ring_at = statement_timestamp()
 WHERE id = (
-  SELECT id FROM jobs WHERE waiting_for = 'breaker' AND waiting_on = :name ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+  SELECT id FROM jobs WHERE waiting_for = 'breaker' AND waiting_on = :name AND due_at > statement_timestamp()
+    AND id <> :but
+  ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
+""")
+
+# Over the index of those who wait for one: of all tenants, for the relay. Whoever is due for long is not about to come.
+WAITING = text("""
+SELECT waiting_on AS name, count(*) FILTER (WHERE due_at > statement_timestamp()) AS jobs,
+  extract(epoch FROM min(due_at) FILTER (WHERE due_at > statement_timestamp() - make_interval(secs => :vain))
+    - statement_timestamp()) AS first,
+  extract(epoch FROM max(due_at) - statement_timestamp()) AS last
+FROM jobs WHERE waiting_for = 'breaker' GROUP BY waiting_on HAVING max(due_at) > statement_timestamp()
 """)
 
 HELD = text("""
@@ -83,7 +100,22 @@ class Held:
     next_due: datetime
 
 
-def land(connection: Connection, moves: Sequence[Transition]) -> list[Transition]:
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many jobs of all tenants wait for a breaker, and after how many seconds the first and the last come back.
+
+    Those that are due already are no longer among them; `first_seconds` is 0 or less where one became so just now.
+    """
+
+    name: str
+    jobs: int
+    first_seconds: float
+    last_seconds: float
+
+
+def land(
+    connection: Connection, moves: Sequence[Transition], *, goes_on: Callable[[str], object] = lambda _: None
+) -> list[Transition]:
     """Write down transitions, and let go whoever waited for what closed; return those that nobody had written down.
 
     Where an operator's word ended that had kept a breaker open, the oldest of its jobs is due, to try.
@@ -94,6 +126,7 @@ def land(connection: Connection, moves: Sequence[Transition]) -> list[Transition
     Args:
         connection: In autocommit.
         moves: In the order in which they happened.
+        goes_on: See `release`.
     """
     if not moves:
         return []
@@ -116,10 +149,24 @@ def land(connection: Connection, moves: Sequence[Transition]) -> list[Transition
     latest = {move.name: move for move in landed}
     for move in latest.values():
         if move.becomes == CLOSED:
-            release(connection, move.name, per_second=move.release_per_second)
+            release(connection, move.name, per_second=move.release_per_second, goes_on=goes_on)
         elif move.becomes == OPEN and move.until is not None and move.until <= move.at:
-            connection.execute(TRY, {"name": move.name})
+            try_it(connection, move.name)
     return landed
+
+
+def try_it(connection: Connection, name: str, *, last: UUID | None = None) -> int:
+    """Have the oldest of the jobs that wait for a breaker be due, to try; return how many that are: one, or none.
+
+    Args:
+        connection: In autocommit.
+        name: The breaker's.
+        last: Whose try failed; it goes only where there is no other, since its attempts are spent by that.
+    """
+    tried = connection.execute(TRY, {"name": name, "but": last or FIRST}).rowcount
+    if tried or last is None:
+        return tried
+    return connection.execute(TRY, {"name": name, "but": FIRST}).rowcount
 
 
 def release_held(connection: Connection, name: str, *, per_second: float) -> int:
@@ -132,9 +179,15 @@ def release_held(connection: Connection, name: str, *, per_second: float) -> int
 
 
 def release(
-    connection: Connection, name: str, *, per_second: float, statement: TextClause = RELEASE, before: int = 0
+    connection: Connection,
+    name: str,
+    *,
+    per_second: float,
+    statement: TextClause = RELEASE,
+    before: int = 0,
+    goes_on: Callable[[str], object] = lambda _: None,
 ) -> int:
-    """Have the jobs that wait for a breaker come back, the oldest first, `per_second`; return how many.
+    """Have the jobs that wait for a breaker come back, the oldest first, `per_second`; return how many are not due yet.
 
     Args:
         connection: In autocommit: each batch is a transaction.
@@ -142,15 +195,32 @@ def release(
         per_second: More than 0.
         statement: Says which of those that wait.
         before: As if so many went first.
+        goes_on: Told the name between two batches: of very many jobs there are many.
     """
+    # One moment for all batches, or they would be the further apart the longer it takes.
+    since = connection.execute(NOW).scalar_one()
     released, after = 0, FIRST
     while True:
-        asked = {"name": name, "after": after, "batch": BATCH, "before": before + released, "rate": per_second}
+        asked = {
+            "name": name,
+            "since": since,
+            "after": after,
+            "batch": BATCH,
+            "before": before + released,
+            "rate": per_second,
+        }
         ids = list(connection.execute(statement, asked).scalars())
         released += len(ids)
         if len(ids) < BATCH:
             return released
         after = ids[-1]
+        goes_on(name)
+
+
+def waiting(connection: Connection) -> list[Waiting]:
+    """Return how many jobs wait for which breaker, and until when."""
+    rows = connection.execute(WAITING, {"vain": VAIN_SECONDS})
+    return [Waiting(row.name, row.jobs, float(row.first), float(row.last)) for row in rows]
 
 
 def held(connection: Connection, tenant: str) -> dict[str, Held]:
