@@ -21,6 +21,7 @@ from tests.chaos.processes import Asker, Member, Worker
 from tests.chaos.staged import REACH_SECONDS, Staged
 from tests.chaos.switchboard import Parked
 
+RENEWAL_HELD = "renewal_held"
 JOB = text("SELECT id, state, fence, lease_owner FROM jobs WHERE tenant = :run ORDER BY id")
 
 
@@ -128,7 +129,10 @@ class Play(Staged):
         elif point.name == "stop.draining":
             victim.process.send_signal(signal.SIGTERM)
             until(partial(victim.said, "worker.stopping"), seconds=REACH_SECONDS, what="the stop")
-        self.die(victim, self._scene(victim))
+        scene = self._scene(victim)
+        self.die(victim, scene)
+        if point.holds_renewals:
+            scene.note(RENEWAL_HELD, "end", victim)
         return victim
 
     def _there(self) -> Worker:
@@ -141,8 +145,8 @@ class Play(Staged):
         if point.hold is None or (point.parks and point.dies == "worker"):
             parked = lane.switchboard.until_parked(self._is_ours, seconds=REACH_SECONDS)
             there = lane.worker_of(parked.line.pid)
-            if point.name == "renewal.before":  # whoever cannot renew its leases may lose them before it dies
-                self._scene(there).note("renewal_held", "begin", there, at=parked.at)
+            if point.holds_renewals:  # since before the intent, maybe; it may lose its lease before it dies
+                self._scene(there).note(RENEWAL_HELD, "begin", there, at=parked.at)
         lane.switchboard.arm(None, [root for root in lane.roots if root != there.pid])
         return there
 

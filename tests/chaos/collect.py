@@ -81,6 +81,7 @@ def collect(play: Staged, *, actions: Mapping[str, ActionFacts]) -> None:
             expect_faults=True,
             quotas={},
             schedules=play.schedules,
+            requests_in_time=not play.goes_on,
         ),
     )
 

@@ -15,7 +15,7 @@ FIGURES = {
     "phantom": ("I2",),
     "duplicate effects": ("I3",),
     "doubt not shown": ("I6",),
-    "late requests": ("late",),
+    "late requests": ("I22",),
     "illegal moves": ("I7", "I8", "I9"),
 }
 

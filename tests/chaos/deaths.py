@@ -105,7 +105,7 @@ def _group_kill(victim: Member, scene: Scene) -> None:
 
 def _child_kill(victim: Member, scene: Scene) -> None:
     """Kill the pool's processes, as a machine without memory does; the worker's first process goes on."""
-    children = psutil.Process(victim.pid).children()
+    children = victim.children
     for child in children:
         scene.note("sigkill", "begin", victim, pid=child.pid)
         child.kill()

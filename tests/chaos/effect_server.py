@@ -154,8 +154,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a look-up."""
         run, *rest = self.path.strip("/").split("/")
         books, asked = self.server.site(run).books, self._asked(rest, {})
-        arrival = books.arrive(asked)
-        answer = books.look_up(arrival, asked)
+        arrival, answer = books.look_up(asked)
         books.end(arrival, asked, answer, dropped=False)
         self._reply(answer)
 

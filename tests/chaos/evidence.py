@@ -83,6 +83,8 @@ class Run:
         expect_faults: Whether faults were injected. A run without them may leave nothing in doubt.
         quotas: How many faults of a kind must have bitten, or the run proves nothing; empty for a cell.
         schedules: Whose ticks ask for jobs, beside the processes.
+        requests_in_time: Whether nobody was held between the last look at a lease and the request: then none leaves
+            late.
     """
 
     kind: Literal["cell", "run"]
@@ -98,6 +100,7 @@ class Run:
     expect_faults: bool
     quotas: Mapping[str, int]
     schedules: tuple[ScheduleFacts, ...]
+    requests_in_time: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,10 +109,10 @@ def _ring(ring: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _lost_in(lost_in: Callable[..., Any]) -> Callable[..., Any]:
+def _depths(depths: Callable[..., Any]) -> Callable[..., Any]:
     def run(self: Relay, queues: list[str]) -> Any:
         agent.park("relay.before_mark")
-        return lost_in(self, queues)
+        return depths(self, queues)
 
     return run
 
@@ -198,7 +198,7 @@ _around(Runner, "perform", _perform)
 _around(Runner, "run", _run)
 _around(Bell, "ring_now", _ring_now)
 _around(Bell, "ring", _ring)
-_around(Relay, "_lost_in", _lost_in)
+_around(Relay, "_depths", _depths)
 _around(worker.parts, "rescue", _rescue)
 _around(worker.parts, "sweep_approvals", _sweep_approvals)
 _around(worker.schedule, "_accept", _accept_ticks)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from producer.ledger.states import State
 from tests.chaos.checker.findings import Outcome
 from tests.chaos.checker.judge import verdict_on
-from tests.chaos.evidence import Evidence
 from tests.chaos.evidence_folder import read
 from tests.chaos.staged import Piece, Staged
 
@@ -22,7 +19,7 @@ class Judged:
     """One cell's result, or a scenario's.
 
     Attributes:
-        why: Why it did not hold, line by line; each begins with the invariant, or with ``end`` or ``late``.
+        why: Why it did not hold, line by line; each begins with the invariant, or with ``end``.
         state: In which the job ended; None where it is not there.
         recovery: Seconds from the last death until the job's last move; None where it did not come to rest.
         took: Seconds that the cell took in all.
@@ -43,35 +40,16 @@ class Judged:
 
 def judge(play: Staged) -> Judged:
     """Judge what was played; its evidence is complete."""
-    evidence = read(play.folder)
-    verdict = verdict_on(evidence)
+    verdict = verdict_on(read(play.folder))
     why = [f"{found.invariant} expected {found.expected}; found {found.found}" for found in verdict.findings]
     if verdict.outcome is Outcome.INCONCLUSIVE:
         why.extend(f"{invariant} had nothing to judge" for invariant in verdict.vacuous)
         return Judged(play.piece, play.folder, "inconclusive", tuple(why), state=play.state, recovery=play.recovery())
-    if not play.goes_on:
-        why.extend(_late_requests(evidence))
     why.extend(f"end {wrong}" for wrong in play.wrong_ends())
     if play.unrest is not None:
         why.append(f"end {play.unrest}")
     came_to: Verdict = "broken" if why else "held"
     return Judged(play.piece, play.folder, came_to, tuple(why), state=play.state, recovery=play.recovery())
-
-
-def _late_requests(evidence: Evidence) -> Iterator[str]:
-    """Find requests of attempts that were over: nobody is stopped between the last look at a lease and the request.
-
-    But where the job goes on while its victim parks; that much no worker can help.
-    """
-    rescues = {
-        event.attempt: event.at
-        for event in evidence.ledger.second.events
-        if event.kind == "rescued" and (event.data or {}).get("from") == State.RUNNING
-    }
-    for line in evidence.effects:
-        over = rescues.get(line.attempt)
-        if line.phase == "arrived" and over is not None and line.at > over:
-            yield f"late request of attempt {line.attempt}, {line.at - over:.3f} s after it was rescued"
 
 
 def inconclusive(cell: Piece, folder: Path, error: Exception) -> Judged:

@@ -24,6 +24,7 @@ class Point:
         intended: Whether the intent may be committed there, so that an effect may have happened.
         goes_on: Whether the job may be anywhere by the time of the death: who parks there is done with it.
         looked_up: Whether only jobs come there whose effect is looked up.
+        holds_renewals: Whether who parks there renews no lease meanwhile.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Point:
     intended: bool = False
     goes_on: bool = False
     looked_up: bool = False
+    holds_renewals: bool = False
 
 
 POINTS = (
@@ -59,7 +61,14 @@ POINTS = (
     Point(name="effect.held", where="the effect is there, its answer held", hold="applied", parks=False, intended=True),
     Point(name="effect.dropped", where="the effect is there, its answer lost", drops=True, intended=True),
     Point(name="effect.answered", where="the answer is there, nothing settled", intended=True),
-    Point(name="renewal.before", where="a renewal is kept back", hold="applied", intended=True, goes_on=True),
+    Point(
+        name="renewal.before",
+        where="a renewal is kept back",
+        hold="applied",
+        intended=True,
+        goes_on=True,
+        holds_renewals=True,
+    ),
     Point(name="stop.draining", where="mid-effect, told to stop", hold="applied", parks=False, intended=True),
     Point(name="settle.before", where="the outcome is about to leave", intended=True),
     Point(name="settle.committed", where="settled, the worker has not heard", intended=True),

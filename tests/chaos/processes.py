@@ -49,6 +49,14 @@ class Member:
         return self.process.poll() is None
 
     @property
+    def children(self) -> list[psutil.Process]:
+        """The processes that it has started and that live; none where it has ended itself."""
+        try:
+            return psutil.Process(self.pid).children()
+        except psutil.NoSuchProcess:
+            return []
+
+    @property
     def family(self) -> list[psutil.Process]:
         """The living processes of its group."""
         found: list[psutil.Process] = []

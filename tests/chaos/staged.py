@@ -19,11 +19,11 @@ from tests.chaos.lane import Crew, Lane
 from tests.chaos.patience import NotReached, until
 from tests.chaos.processes import Member
 
-REACH_SECONDS = 20.0
+REACH_SECONDS = 40.0
 # A ring that got lost is repeated after five seconds; a worker that must start first takes a few more.
 DRAIN_SECONDS = 30.0
-# A defect may keep a job from ever coming to rest.
-MUTANT_DRAIN_SECONDS = 10.0
+# A defect may keep a job from ever coming to rest, or for longer than the checker allows.
+MUTANT_DRAIN_SECONDS = 20.0
 LAST_MOVE = text("""
 SELECT max(at) FROM events e JOIN jobs j ON j.id = e.job_id WHERE j.tenant = :run AND e.kind <> 'late_result'
 """)
@@ -105,7 +105,7 @@ class Staged:
     @property
     @abstractmethod
     def goes_on(self) -> bool:
-        """Whether a request may arrive although its attempt is over: whoever parks there is done with the job."""
+        """Whether a request may leave although its attempt is over: whoever parks there is done with the job."""
 
     @property
     @abstractmethod

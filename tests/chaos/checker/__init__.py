@@ -17,6 +17,7 @@ residue.py    I16 nothing is left behind
 given_up.py   I17 nothing begins after its deadline  I18 only what somebody cancels is cancelled
 turns.py      I19 turns of a conversation follow one another, and each is said once
 gates.py      I20 nothing runs unapproved         I21 what was reserved is neither lost nor doubled
+in_time.py    I22 no request leaves once its attempt was taken over
 follow_ups.py the follow-ups of jobs, for I1 and I2
 ticks.py      the jobs of schedules, for I1 and I2
 judge.py      all of them, in order

@@ -23,6 +23,8 @@ CLOCK_SECONDS = 0.5
 CRASHES = frozenset({"postgres_disk", "postgres_immediate", "postgres_kill"})
 # What a worker says whose write, or whose lease, was refused.
 REFUSED = frozenset({"attempt.late", "attempt.lost", "lease.lost"})
+# What Celery says where the ring named that job alone.
+LOST_ALONE = "raised unexpected: LeaseLost("
 
 
 def fences_rise(view: View, tally: Tally) -> Iterator[Finding]:
@@ -34,7 +36,7 @@ def fences_rise(view: View, tally: Tally) -> Iterator[Finding]:
     for job in view.jobs.values():
         tally.judged += sum(event.fence is not None for event in job.events)
         yield from _fences(view, job)
-    refused = [line for line in view.evidence.logs if line.event in REFUSED]
+    refused = [line for line in view.evidence.logs if line.event in REFUSED or LOST_ALONE in line.event]
     for line in refused:
         job_id = line.fields.get("job_id")
         if line.event == "attempt.late" and isinstance(job_id, str) and job_id in view.jobs and job_id not in late:
@@ -50,9 +52,10 @@ def fences_rise(view: View, tally: Tally) -> Iterator[Finding]:
 def _fences(view: View, job: JobView) -> Iterator[Finding]:
     highest, owner, before = 0, None, 0.0
     for event in job.events:
-        since, before = before, event.at
         if event.fence is None:
+            before = before or event.at
             continue
+        since, before = before, event.at
         name = event_name(event)
         if event.kind in RAISE:
             if event.fence <= highest:
@@ -72,7 +75,10 @@ def _fences(view: View, job: JobView) -> Iterator[Finding]:
 
 
 def _postgres_crashed(view: View, since: float, until: float) -> bool:
-    """Whether Postgres crashed meanwhile: it may have forgotten a claim, which does not wait for the disk."""
+    """Whether Postgres crashed since the job's last write under a fence, or its acceptance, and until another one.
+
+    It may have forgotten a claim, which does not wait for the disk.
+    """
     return any(fault.fault in CRASHES and since <= fault.at <= until for fault in view.evidence.faults)
 
 

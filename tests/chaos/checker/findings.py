@@ -12,7 +12,7 @@ class Finding:
     """One way in which a run broke a promise.
 
     Attributes:
-        invariant: ``I0`` to ``I21``.
+        invariant: ``I0`` to ``I22``.
         expected: What should be; `found` is what is.
         job: The job's id; None where it is about no job.
         key: Its idempotency key, or the downstream key where that is what it is about.

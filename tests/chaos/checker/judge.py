@@ -13,6 +13,7 @@ from tests.chaos.checker.findings import Finding, Tally, Verdict
 from tests.chaos.checker.gates import approvals_hold, budgets_hold
 from tests.chaos.checker.given_up import cancels_hold, deadlines_hold
 from tests.chaos.checker.history import whole_history
+from tests.chaos.checker.in_time import requests_leave_in_time
 from tests.chaos.checker.moves import legal_moves
 from tests.chaos.checker.pacing import recovery, retries_wait
 from tests.chaos.checker.record import consistent
@@ -42,6 +43,7 @@ INVARIANTS: Mapping[str, Callable[[View, Tally], Iterator[Finding]]] = {
     "I19": turns_follow,
     "I20": approvals_hold,
     "I21": budgets_hold,
+    "I22": requests_leave_in_time,
 }
 # Whatever a run is for: without evidence, or without the faults that it was to have, it says nothing.
 ALWAYS = ("I0",)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from producer.ledger.states import AT_REST
 from tests.chaos.checker.findings import Finding, Tally
 from tests.chaos.checker.moves import moved_to
-from tests.chaos.checker.view import JobView, View, about, event_name
+from tests.chaos.checker.view import STOPS, JobView, View, about, event_name
 from tests.chaos.evidence import Fault
 from tests.chaos.ledger_rows import EventRow
 
@@ -23,6 +23,10 @@ LONGEST_HOLD_SECONDS = 86_400.0 * 1.25
 STATEMENT_SECONDS = 2.0
 GRACE_SECONDS = 10.0
 SERVERS = ("postgres", "redis")
+# What befalls a server that answers meanwhile, if late or not everybody.
+ANSWERING = frozenset(
+    {"postgres_slow", "postgres_locks", "postgres_deadlock", "postgres_terminate", "postgres_full", "redis_flush"}
+)
 
 
 def retries_wait(view: View, tally: Tally) -> Iterator[Finding]:
@@ -96,9 +100,10 @@ class Recovery:
 def recoveries(view: View) -> Iterator[Recovery]:
     """Yield every rescue that a fault has caused.
 
-    It counts from the fault to the next claim, or to the rescue where that was the end. Where whoever was hit, or a
-    server, came back only later, it counts from then. Jobs of an action of which workers have different versions are
-    left out: how long they wait is a matter of whether any worker has theirs.
+    It counts from the fault to the next claim, or to the rescue where that was the end, but for the time in which
+    nobody could take it up: a server was away, or whoever was hit stood still with what it held and came back first.
+    Jobs of an action of which workers have different versions are left out: how long they wait is a matter of whether
+    any worker has theirs.
     """
     faults = list(view.kills_and_stops())
     versions: dict[str, set[Any]] = {}
@@ -111,7 +116,8 @@ def recoveries(view: View) -> Iterator[Recovery]:
             if event.kind == "rescued" and (cause := _cause(job, index, faults)) is not None:
                 taken_up = _taken_up(job, index)
                 if taken_up is not None:
-                    yield Recovery(taken_up - _healed(view, cause, event.at), job, event)
+                    away = _away(view.evidence.faults, cause.target, event.at)
+                    yield Recovery(taken_up - cause.at - _within(away, cause.at, taken_up), job, event)
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:
@@ -120,24 +126,37 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 
 
 def _cause(job: JobView, index: int, faults: Sequence[Fault]) -> Fault | None:
-    """Return the fault that silenced the owner: its process's last before the rescue, or else anybody's last."""
+    """Return the fault that silenced the owner: its process's last before the rescue, or else anybody's first."""
     rescued = job.events[index]
     claims = [event.at for event in job.events[:index] if event.kind == "claimed"]
     silent = str((rescued.data or {}).get("silent"))
     meanwhile = [each for each in faults if claims and claims[-1] <= each.at <= rescued.at]
     # A worker is known to the ledger as host:pid, to the nemesis by its name and its pid.
     own = [each for each in meanwhile if each.target == silent or silent.rpartition(":")[2] == str(each.pid)]
-    return next(iter(reversed(own or meanwhile)), None)
+    return own[-1] if own else next(iter(meanwhile), None)
 
 
-def _healed(view: View, cause: Fault, until: float) -> float:
-    """Return when what stood in the way was over, before the rescue at `until`."""
-    ends = [
-        fault.at
-        for fault in view.evidence.faults
-        if fault.phase == "end" and cause.at <= fault.at <= until and fault.target in (cause.target, *SERVERS)
-    ]
-    return max([cause.at, *ends])
+def _away(faults: Sequence[Fault], hit: str, rescued: float) -> Iterator[tuple[float, float]]:
+    """Yield from when until when a server was away, or whoever was hit stood still; these may overlap."""
+    begun: dict[tuple[str, str], float] = {}
+    for fault in faults:
+        is_away = fault.target in SERVERS and fault.fault not in ANSWERING
+        stands_still = fault.target == hit and fault.fault in STOPS
+        if not is_away and not stands_still:
+            continue
+        if fault.phase == "begin":
+            begun[fault.fault, fault.target] = fault.at
+        elif (since := begun.pop((fault.fault, fault.target), None)) is not None and (is_away or fault.at < rescued):
+            yield since, fault.at
+
+
+def _within(spans: Iterable[tuple[float, float]], since: float, until: float) -> float:
+    """Return how much of the time between two moments the spans cover together."""
+    covered, reached = 0.0, since
+    for begin, end in sorted(spans):
+        covered += max(0.0, min(end, until) - max(begin, reached))
+        reached = max(reached, min(end, until))
+    return covered
 
 
 def _taken_up(job: JobView, index: int) -> float | None:

@@ -13,6 +13,7 @@ EXPECTED_KEYS = (
     "_kombu.binding",
     "unacked",
     "surefoot:held:",
+    "surefoot:held-line:",
     "surefoot:holds",
     "surefoot:limit:",
     "surefoot:breaker",

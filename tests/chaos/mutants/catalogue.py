@@ -13,7 +13,7 @@ class Found:
     Attributes:
         what: The defect in a few words.
         cell: The name of a cell of the crash matrix, or of a scenario.
-        invariants: Of which the checker must find one broken; ``late`` is the cell's own look at requests.
+        invariants: Of which the checker must find one broken.
     """
 
     what: str
@@ -27,8 +27,9 @@ FOUND: Mapping[str, Found] = {
     "rescue_requeues": Found("what is unsafe is tried again", "effect.held-unsafe-sigkill", ("I3",)),
     "doubt_hidden": Found("what may have happened is given up for dead", "effect.held-unsafe-group_kill", ("I5", "I6")),
     "rescue_of_the_living": Found("a rescue does not wait for the lease", "effect.held-keyed-redis_kill", ("I9",)),
+    "rescue_is_late": Found("a rescue waits for twelve seconds more", "effect.held-keyed-sigkill", ("I15",)),
     "crash_uncapped": Found("a job may take down any number of workers", "poison.perform.before-sigkill", ("I9",)),
-    "effect_after_lease": Found("an effect after the lease", "intend.committed-unsafe-sigstop", ("late",)),
+    "effect_after_lease": Found("an effect after the lease", "intend.committed-unsafe-sigstop", ("I22",)),
     "lease_by_worker_clock": Found("leases by the worker's clock", "clock.claim.committed-sigkill", ("I1",)),
     "intent_after_effect": Found("the effect before its intent", "effect.held-unsafe-sigkill", ("I2",)),
     "key_per_attempt": Found("another downstream key for each attempt", "effect.held-keyed-sigkill", ("I3",)),

@@ -69,6 +69,11 @@ def doubt_hidden(_: Agent) -> None:
     _rescue({f"THEN '{State.IN_DOUBT}'": f"THEN '{State.DEAD}'"})
 
 
+def rescue_is_late(_: Agent) -> None:
+    """A rescue waits for longer after the end of a lease than anybody was promised."""
+    _rescue({"lease_expires_at < clock_timestamp()": "lease_expires_at < clock_timestamp() - interval '12 s'"})
+
+
 def rescue_of_the_living(_: Agent) -> None:
     """What somebody has is taken over, whether or not its lease has run out."""
     _rescue({"lease_expires_at < clock_timestamp()": "true"})
@@ -158,6 +163,7 @@ DEFECTS: dict[str, Callable[[Agent], None]] = {
         late_result_written,
         rescue_requeues,
         doubt_hidden,
+        rescue_is_late,
         rescue_of_the_living,
         crash_uncapped,
         rescue_by_id,

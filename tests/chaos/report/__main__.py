@@ -19,7 +19,7 @@ from tests.chaos.checker.judge import verdict_on
 from tests.chaos.report.facts import Report, report_of
 from tests.chaos.report.inputs import read_all
 from tests.chaos.report.page import page
-from tests.chaos.report.series import timeline_of
+from tests.chaos.report.series import plain, timeline_of
 from tests.chaos.strict import UnreadableEvidence
 
 STATUS = {"held": 0, "broken": 1, "growing": 1, "inconclusive": 2}
@@ -49,12 +49,21 @@ def write_report(folder: Path, into: Path, name: str = "report") -> Report:
         UnreadableEvidence: If the folder cannot be read; nothing was written.
     """
     inputs = read_all(folder)
-    report = report_of(inputs, verdict_on(inputs.evidence))
-    drawn = page(report, timeline_of(inputs))
+    drawn = timeline_of(inputs)
+    report = report_of(inputs, verdict_on(inputs.evidence)) | {"timeline": plain(drawn)}
+    html = page(report, drawn)
     into.mkdir(parents=True, exist_ok=True)
-    (into / f"{name}.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (into / f"{name}.html").write_text(drawn, encoding="utf-8")
+    (into / f"{name}.json").write_text(_json(report), encoding="utf-8")
+    (into / f"{name}.html").write_text(html, encoding="utf-8")
     return report
+
+
+def _json(report: Report) -> str:
+    """Return it with a line for each fact, and one for each part of the timeline, whose points would take thousands."""
+    facts = {name: value for name, value in report.items() if name != "timeline"}
+    parts = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in report["timeline"].items()]
+    timeline = "{\n" + ",\n".join(parts) + "\n }"
+    return json.dumps(facts, indent=1, ensure_ascii=False).removesuffix("\n}") + f',\n "timeline": {timeline}\n}}\n'
 
 
 if __name__ == "__main__":

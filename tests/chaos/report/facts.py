@@ -1,7 +1,10 @@
 """The report as data, which is what `report.json` holds; the page shows the same and nothing else.
 
 {"verdict": "held" | "broken" | "growing" | "inconclusive", "why": ["…"], "run": {…}, "figures": [{…}], "faults": [{…}],
- "invariants": [{…}], "findings": [{…}], "growth": {…}, "connections": {…}}
+ "invariants": [{…}], "findings": [{…}], "oddities": ["…"], "growth": {…}, "connections": {…}, "bounds": {…},
+ "timeline": {…}}
+
+Moments are seconds since the run began. In the timeline a line is pieces of points, [[[0.0, 12.5], …], …].
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ def report_of(inputs: Inputs, verdict: Verdict) -> Report:
         "invariants": _invariants(verdict),
         "findings": [asdict(finding) for finding in verdict.findings[:SHOWN_FINDINGS]],
         "findings_in_all": len(verdict.findings),
+        "oddities": [f"{each.at - inputs.evidence.run.began:.1f} s: {each.what}" for each in inputs.oddities],
         "growth": _growth(grown),
         "connections": _connections(inputs),
         "bounds": _bounds(inputs),

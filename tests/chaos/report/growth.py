@@ -19,12 +19,14 @@ WARM_UP_SECONDS = 120.0
 JUDGED_SECONDS = 180.0
 # Growth beyond a fifth, and beyond what chance brings about.
 SHARE = 0.2
-LEAST: Mapping[str, float] = {"rss_kib": 16 * 1024.0, "fds": 20.0, "threads": 10.0}
+LEAST: Mapping[str, float] = {"rss_kib": 16 * 1024.0, "fds": 20.0, "threads": 10.0, "connections": 10.0}
+# Servers, links and the world outside are watched, too; but books that keep everything have to grow.
+CREW = ("worker-", "producer-", "api-")
 # Of more samples than these, so many are taken at equal distances: pairs are many.
 MOST_SAMPLES = 200
 
-Measure = Literal["rss_kib", "fds", "threads"]
-MEASURES: tuple[Measure, ...] = ("rss_kib", "fds", "threads")
+Measure = Literal["rss_kib", "fds", "threads", "connections"]
+MEASURES: tuple[Measure, ...] = ("rss_kib", "fds", "threads", "connections")
 Points = Sequence[tuple[float, float]]
 
 
@@ -56,11 +58,12 @@ class Growth:
 
 
 def growths(samples: Sequence[Sample]) -> list[Growth]:
-    """Return, for each process that lived through its warm-up, how what it holds has grown."""
+    """Return, for each process of the crew that lived through its warm-up, how what it holds has grown."""
     lives: dict[tuple[str, int], list[tuple[float, Process]]] = {}
     for sample in samples:
         for process in sample.processes:
-            lives.setdefault((process.name, process.pid), []).append((sample.at, process))
+            if process.name.startswith(CREW):
+                lives.setdefault((process.name, process.pid), []).append((sample.at, process))
     found: list[Growth] = []
     for (name, pid), life in lives.items():
         warm = [(at, process) for at, process in life if at >= life[0][0] + WARM_UP_SECONDS]

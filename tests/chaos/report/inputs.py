@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from tests.chaos.strict import UnreadableEvidence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process at one moment; `rss_kib` is its memory in RAM."""
+    """A process at one moment; `rss_kib` is its memory in RAM, `connections` are all its sockets."""
 
     name: str
     pid: int
     rss_kib: int
     fds: int
     threads: int
+    connections: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Oddity:
+    """What went otherwise than the storm's own code thought it would, and when, UTC seconds."""
+
+    at: float
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """A storm's folder."""
 
@@ -81,6 +90,7 @@ class Inputs:
     plan: Plan
     samples: tuple[Sample, ...]
     figures: Mapping[str, Figure]
+    oddities: tuple[Oddity, ...]
 
 
 def read_all(folder: Path) -> Inputs:
@@ -98,9 +108,11 @@ def read_all(folder: Path) -> Inputs:
             plan=Plan(**{name: plan[name] for name in Plan.__dataclass_fields__ if name in plan}),
             samples=tuple(_samples(folder)),
             figures={name: Figure(**figure) for name, figure in figures.items()},
+            oddities=tuple(Oddity(**line) for line in _lines(folder / "oddities.jsonl")),
         )
     except (TypeError, KeyError, AttributeError) as error:
-        raise UnreadableEvidence("plan.json, figures.json or samples.jsonl", None, repr(error)) from error
+        files = "plan.json, figures.json, samples.jsonl or oddities.jsonl"
+        raise UnreadableEvidence(files, None, repr(error)) from error
 
 
 def _object(folder: Path, file: str) -> dict[str, Any]:
@@ -116,19 +128,19 @@ def _object(folder: Path, file: str) -> dict[str, Any]:
     return found
 
 
-def _samples(folder: Path) -> list[Sample]:
-    file = folder / "samples.jsonl"
+def _samples(folder: Path) -> Iterator[Sample]:
+    for said in _lines(folder / "samples.jsonl"):
+        yield Sample(**said | {"processes": tuple(Process(**process) for process in said["processes"])})
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield each line of a file; none where there is no such file. A last one without its end is nobody's."""
     if not file.exists():
-        return []
-    *lines, _ = file.read_text(encoding="utf-8").split(
-        "\n"
-    )  # a last line without its end is a sampler's that was killed
-    found = []
+        return
+    *lines, _ = file.read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines, 1):
         try:
             said = json.loads(line)
         except ValueError as error:
             raise UnreadableEvidence(file.name, number, str(error)) from error
-        processes = tuple(Process(**process) for process in said["processes"])
-        found.append(Sample(**said | {"processes": processes}))
-    return found
+        yield said

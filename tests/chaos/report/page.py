@@ -41,6 +41,7 @@ def page(report: Report, drawn: Timeline) -> str:
             *_section("Faults", _faults(report)),
             *_section("Promises", _promises(report)),
             *_section("What broke", _findings(report)),
+            *_section("What was odd", _oddities(report)),
             *_section("Memory and connections", _growth(report, drawn)),
             *_section("Again", _again(run)),
         ]
@@ -140,6 +141,11 @@ def _findings(report: Report) -> Iterator[Markup]:
     more = report["findings_in_all"] - len(rows)
     if more > 0:
         yield Markup('<p class="soft">… and {} more in verdict.json.</p>').format(f"{more:,}")
+
+
+def _oddities(report: Report) -> Iterator[Markup]:
+    if report["oddities"]:
+        yield Markup("<ul>{}</ul>").format(_joined("<li>{}</li>", report["oddities"]))
 
 
 def _growth(report: Report, drawn: Timeline) -> Iterator[Markup]:

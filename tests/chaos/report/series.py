@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from tests.chaos.checker.pacing import recoveries
 from tests.chaos.checker.view import View
@@ -101,6 +101,23 @@ def timeline_of(inputs: Inputs) -> Timeline:
         places=tuple(_places(inputs.samples, began)),
         connections=_connections(inputs.samples, began),
     )
+
+
+def plain(drawn: Timeline) -> dict[str, Any]:
+    """Return what is drawn, for `report.json`: MiB, connections, jobs and faults by seconds since the run began."""
+    return {
+        "faults": [[m.kind, m.target, round(m.began, 1), round(m.ended, 1), m.felt] for m in drawn.marks],
+        "recovered": _plain([drawn.recovered])[0],
+        "throughput": _plain(drawn.throughput),
+        "backlog": {layer: _plain([line]) for layer, line in drawn.backlog.items()},
+        "memory": {place.name: _plain(place.memory) for place in drawn.places},
+        "postgres_connections": {place.name: _plain(place.connections) for place in drawn.places if place.connections},
+        "connections": {whose: _plain(lines) for whose, lines in drawn.connections.items()},
+    }
+
+
+def _plain(lines: Sequence[Points]) -> list[list[list[float]]]:
+    return [[[round(at, 1), round(value, 1)] for at, value in line] for line in lines]
 
 
 def _throughput(samples: Sequence[Sample], began: float) -> tuple[Points, ...]:

@@ -24,6 +24,7 @@ INVARIANTS: Mapping[str, str] = {
     "I19": "Turns of a conversation follow one another, and each is said once.",
     "I20": "What people have to approve runs under an approval of its own, used up once, or not at all.",
     "I21": "What an attempt reserves of a budget is settled once, and shares are the sum of their attempts.",
+    "I22": "No request leaves once its attempt was taken over, where nobody is held between look and request.",
 }
 FIGURES: Mapping[str, str] = {
     "jobs": "jobs",
@@ -49,7 +50,7 @@ VERDICTS: Mapping[str, str] = {
     "growing": "Every promise was kept, but a process only grew.",
     "inconclusive": "Nothing was broken, and that proves too little.",
 }
-MEASURES: Mapping[str, str] = {"rss_kib": "memory", "fds": "open files", "threads": "threads"}
+MEASURES: Mapping[str, str] = {"rss_kib": "memory", "fds": "open files", "threads": "threads", "connections": "sockets"}
 
 
 def of_figure(name: str) -> str:

@@ -24,8 +24,9 @@ import click
 from tests.chaos.checker.__main__ import UNREADABLE, judge_folder
 from tests.chaos.report.__main__ import STATUS, write_report
 from tests.chaos.storm import figures, plan
+from tests.chaos.storm.asks_world import RUN
 from tests.chaos.storm.plan import Plan
-from tests.chaos.storm.run import Raged, Storm
+from tests.chaos.storm.run import Storm
 from tests.chaos.storm.sampler import FILE as SAMPLES
 from tests.chaos.storm.sizes import SIZES
 
@@ -57,51 +58,54 @@ def main(
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all of it ends, and is unmounted
     home = Path(tempfile.mkdtemp(prefix="storm-"))
-    status, raged = _rage(home, drawn)
-    _leave(home, raged, keep, held=status == 0)
+    folder = home / RUN
+    folder.mkdir()
+    plan.write(folder, drawn)
+    status = UNREADABLE
+    try:
+        status = _rage(home, folder, drawn)
+    finally:  # whatever ends it: what it left so far, and what has it again, are there
+        _leave(home, folder, keep, held=status == 0)
     sys.exit(status)
 
 
-def _rage(home: Path, drawn: Plan) -> tuple[int, Raged]:
+def _rage(home: Path, folder: Path, drawn: Plan) -> int:
     for line in plan.told(drawn):
         click.echo(line)
     began = time.monotonic()
-    storm = Storm(home, drawn.size, drawn.seed, drawn.schedule, drawn.quotas, drawn.thorough, say=_say)
-    raged = storm.rage()
-    plan.write(raged.folder, drawn)
-    _, evidence = judge_folder(raged.folder)
+    raged = Storm(home, drawn.size, drawn.seed, drawn.schedule, drawn.quotas, drawn.thorough, say=_say).rage()
+    _, evidence = judge_folder(folder)
     if evidence is None:
-        return UNREADABLE, raged
-    samples = [json.loads(line) for line in (raged.folder / SAMPLES).read_text().splitlines()]
-    judges_speed = drawn.size.jobs >= SIZES["release"].jobs
-    found = figures.figures_of(evidence, samples, raged.phases, stuck=raged.stuck, judges_speed=judges_speed)
-    figures.write(raged.folder, found)
+        return UNREADABLE
+    samples = [json.loads(line) for line in (folder / SAMPLES).read_text().splitlines()]
+    found = figures.figures_of(evidence, samples, raged.phases, size=drawn.size, stuck=raged.stuck)
+    figures.write(folder, found)
     for name, figure in found.items():
         verdict = "" if figure.held is None else "  held" if figure.held else "  NOT HELD"
         target = "" if figure.target is None else f"  ({figure.target})"
         click.echo(f"{name:28} {figure.value} {figure.unit}{target}{verdict}")
-    for oddity in raged.oddities:
+    report = write_report(folder, folder)
+    for oddity in report["oddities"]:
         click.echo(f"odd: {oddity}")
-    report = write_report(raged.folder, raged.folder)
     click.echo(f"{report['verdict']}, as report.html says; {time.monotonic() - began:.0f} s in all")
     for why in report["why"]:
         click.echo(f"  {why}")
-    return STATUS[report["verdict"]], raged
+    return STATUS[report["verdict"]]
 
 
 def _say(words: str) -> None:
     click.echo(words, err=True)
 
 
-def _leave(home: Path, raged: Raged, keep: Path | None, *, held: bool) -> None:
+def _leave(home: Path, folder: Path, keep: Path | None, *, held: bool) -> None:
     """Leave the evidence where it is asked for, or where something did not hold; nothing else."""
     if keep is not None:
-        shutil.copytree(raged.folder, keep, dirs_exist_ok=True)
+        shutil.copytree(folder, keep, dirs_exist_ok=True)
         click.echo(f"evidence: {keep}")
     elif not held:
-        click.echo(f"evidence: {raged.folder}")
+        click.echo(f"evidence: {folder}")
     for each in home.iterdir():
-        if held or keep is not None or each != raged.folder:
+        if held or keep is not None or each != folder:
             shutil.rmtree(each, ignore_errors=True)
     if held or keep is not None:
         shutil.rmtree(home, ignore_errors=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import ssl
+from functools import cache
 from typing import Any
 
 import httpx
@@ -17,7 +19,12 @@ WORLD = "CHAOS_WORLD"
 RUN = "storm"
 BEFORE_THE_REQUEST = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
-_clients = PerLoop(lambda: httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=50)))
+# The effect server speaks plain HTTP. A client without this would read every certificate of the machine.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+# Before each request a pool asks every idle connection whether it stands; a storm has better things to do.
+# And none may wait for another's: cancelled there, it would leave a connection taken for good; see tasks/http.py.
+FEW = httpx.Limits(max_connections=None, max_keepalive_connections=5)
+_clients = PerLoop(lambda: httpx.AsyncClient(trust_env=False, verify=NO_TLS, limits=FEW))
 
 
 class Receipt(BaseModel):
@@ -40,13 +47,17 @@ async def ask(mode: str, ctx: Context, params: dict[str, Any]) -> Receipt:
 def ask_from_a_thread(mode: str, ctx: Context, params: dict[str, Any]) -> Receipt:
     """Do the same in a sync action."""
     try:
-        with httpx.Client(trust_env=False) as client:
-            answer = client.post(**_request(mode, ctx, params))
+        answer = _client_of_threads().post(**_request(mode, ctx, params))
     except BEFORE_THE_REQUEST as error:
         raise Retry(f"nobody is there: {error!r}") from error
     except httpx.HTTPError as error:
         raise Unknown(f"no answer: {error!r}") from error
     return _receipt(answer)
+
+
+@cache
+def _client_of_threads() -> httpx.Client:
+    return httpx.Client(trust_env=False, verify=NO_TLS, limits=FEW)
 
 
 async def look_up(action: str, ctx: Context) -> Receipt | None:

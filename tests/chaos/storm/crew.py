@@ -23,6 +23,8 @@ from worker.start import POOL_ENVIRONMENT, worker_command
 LOOK_SECONDS = 0.1
 # What ends at once is not started again at once.
 PAUSE_SECONDS = 1.0
+# Of a long storm, after these shares of it: a process is watched for three minutes, once it is two minutes old.
+LONG_SECONDS, PEACE_AFTER, PEACE_SECONDS = 1_500.0, (0.25, 0.55), 390.0
 # A producer may be waiting for a ledger that is away, three times over.
 STOP_SECONDS = 30.0
 NOW, NEXT = "tests.chaos.storm.build_now", "tests.chaos.storm.build_next"
@@ -43,6 +45,7 @@ class Place:
         over_http: Whether the producer asks the API.
         member: Who has it now.
         busy: While a fault is at work on it: nobody else's victim, and nobody follows yet.
+        peace: From when to when, by the monotonic clock, no fault is at work on it.
     """
 
     name: str
@@ -54,6 +57,13 @@ class Place:
     member: Member | None = None
     started_at: float = 0.0
     busy: bool = False
+    peace: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def may_be_hit(self) -> bool:
+        """Whether a fault may choose it now."""
+        in_peace = self.peace[0] <= time.monotonic() < self.peace[1]
+        return self.lives and not self.busy and not in_peace
 
     @property
     def lives(self) -> bool:
@@ -125,7 +135,7 @@ class Crew:
     def victim(self, suits: Callable[[Place], bool], choice: float) -> Iterator[Place | None]:
         """Give a place whose process lives, to nobody else meanwhile; None where there is none that suits."""
         with self._lock:
-            found = [place for place in self.places if place.lives and not place.busy and suits(place)]
+            found = [place for place in self.places if place.may_be_hit and suits(place)]
             place = found[int(choice * len(found))] if found else None
             if place is not None:
                 place.busy = True
@@ -134,6 +144,18 @@ class Crew:
         finally:
             if place is not None:
                 place.busy = False
+
+    def have_peace(self, seconds: float) -> None:
+        """Spare the first two workers for a while each, in a storm that lasts for so many seconds from now.
+
+        Where all are killed every minute nobody lives for as long as it takes to see that it grows. What befalls the
+        servers befalls them, too.
+        """
+        if seconds < LONG_SECONDS:
+            return
+        for number, place in enumerate(self.workers[: len(PEACE_AFTER)]):
+            begin = time.monotonic() + seconds * PEACE_AFTER[number]
+            place.peace = (begin, begin + PEACE_SECONDS)
 
     def restart(self, place: Place) -> Member:
         """Fill an empty place at once."""

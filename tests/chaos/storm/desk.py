@@ -50,7 +50,7 @@ class Desk:
         try:
             self._sit()
         except Exception as error:  # noqa: BLE001  nobody would answer, and many would wait for it
-            self._stage.oddities.append(f"the desk was left: {error!r}")
+            self._stage.odd(f"the desk was left: {error!r}")
 
     def _sit(self) -> None:
         stage = self._stage

@@ -11,11 +11,12 @@ from typing import Any
 
 from producer.ledger.states import State
 from tests.chaos.evidence import Evidence, Fault
+from tests.chaos.storm.sizes import Size
 
 FILE = "figures.json"
 # Why a job is in doubt whose deadline came before its answer: as a worker says it, and as the relay does.
 CUT_OFF = ("no time before the deadline", "deadline passed")
-# After a fault, so long until one sees how all goes on: a lease that must run out, and a look of a relay.
+# So long after a fault it may be called quiet again, though some leases have still to run out.
 RECOVERY_SECONDS = 1.0
 
 
@@ -48,7 +49,7 @@ class Phases:
 
 
 def figures_of(
-    evidence: Evidence, samples: Sequence[Mapping[str, Any]], phases: Phases, *, stuck: int, judges_speed: bool = True
+    evidence: Evidence, samples: Sequence[Mapping[str, Any]], phases: Phases, *, size: Size, stuck: int
 ) -> dict[str, Figure]:
     """Return every figure by its name.
 
@@ -56,9 +57,8 @@ def figures_of(
         evidence: The storm's.
         samples: Its `samples.jsonl`.
         phases: When what went on.
+        size: What the storm was to be.
         stuck: How many workers did not end when they were told to.
-        judges_speed: Whether the throughput is held to its target, or only told: in a short storm on a machine that
-            does other things it says more of the machine.
     """
     jobs = evidence.ledger.second.jobs
     resolved = {event.job_id for event in evidence.ledger.second.events if event.kind == "resolved"}
@@ -73,9 +73,11 @@ def figures_of(
     ratio = None if not calm or between is None else round(between / calm, 3)
     drain = None if phases.rest is None else round(max(0.0, phases.rest - phases.last_fault), 1)
     struck = [fault for fault in evidence.faults if fault.kind is not None and fault.phase == "end"]
+    seconds = round(evidence.run.ended - evidence.run.began, 1)
+    keeps_up = ratio is not None and ratio >= 0.8 if size.judges_speed else None
     return {
-        "jobs": Figure(len(jobs)),
-        "faults": Figure(len(struck)),
+        "jobs": _at_least(len(jobs), size.jobs),
+        "faults": _at_least(len(struck), size.faults),
         "faults_that_bit": Figure(sum(fault.bit is True for fault in struck)),
         "kinds": Figure(len({fault.kind for fault in struck})),
         "in_doubt": Figure(doubt),
@@ -84,12 +86,12 @@ def figures_of(
         "calm_throughput": Figure(calm, "jobs/s"),
         "storm_throughput": Figure(_rate(samples, [(phases.storm_began, phases.last_fault)]), "jobs/s"),
         "between_faults_throughput": Figure(between, "jobs/s"),
-        "throughput_ratio": Figure(ratio, "", "≥ 0.8", None if ratio is None or not judges_speed else ratio >= 0.8),
+        "throughput_ratio": Figure(ratio, "", "≥ 0.8", keeps_up),
         "drain_seconds": Figure(drain, "s", "≤ 120", drain is not None and drain <= 120),
         "orphans": _at_most(len(left.processes), 0),
         "leaked_connections": _at_most(leaked, 0),
         "workers_that_did_not_end": _at_most(stuck, 0),
-        "seconds": Figure(round(evidence.run.ended - evidence.run.began, 1), "s"),
+        "seconds": Figure(seconds, "s", f"≤ {size.seconds:,.0f}", seconds <= size.seconds),
     }
 
 
@@ -99,8 +101,13 @@ def write(folder: Path, figures: Mapping[str, Figure]) -> None:
     (folder / FILE).write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _at_least(value: float, limit: float) -> Figure:
+    return Figure(value, "", f"≥ {limit:,}", value >= limit)
+
+
 def _at_most(value: float | None, limit: float) -> Figure:
-    return Figure(value, "", f"≤ {limit:g}" if limit else "0", None if value is None else value <= limit)
+    """Hold a figure to its limit; what could not be measured does not hold."""
+    return Figure(value, "", f"≤ {limit:g}" if limit else "0", value is not None and value <= limit)
 
 
 def _doubts_before(evidence: Evidence, moment: float) -> int:

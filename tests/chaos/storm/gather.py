@@ -74,6 +74,7 @@ def gather(
             expect_faults=True,
             quotas=quotas,
             schedules=tuple(schedules),
+            requests_in_time=False,  # whoever is stopped is stopped anywhere
         ),
     )
 

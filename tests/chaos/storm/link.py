@@ -35,6 +35,11 @@ class Link:
         finally:
             link.close()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def order(self, do: str, **more: Any) -> Mapping[str, int]:
         """Give an order; return what the proxy did so far."""
         assert self._process.stdin is not None

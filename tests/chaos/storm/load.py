@@ -28,7 +28,8 @@ BATCH = (3, 20)
 LATER, DEADLINE, CANCELLED = 0.08, 0.05, 0.03
 # Shares of all orders: a key that was asked for before, the same or for something else.
 AGAIN, CONFLICT, SHARED = 0.05, 0.02, 0.02
-TALKS, REMEMBERED = 12, 200
+# One turn of a talk waits for the one before, and for whatever holds that up: so many that each has one in 15 seconds.
+TALKS, REMEMBERED = 36, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

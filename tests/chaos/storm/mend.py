@@ -16,7 +16,7 @@ def mend(stage: Stage) -> None:
         try:
             step(stage)
         except Exception as error:  # noqa: BLE001  the others are mended all the same
-            stage.oddities.append(f"mending, {step.__name__.strip('_')}: {error!r}")
+            stage.odd(f"mending, {step.__name__.strip('_')}: {error!r}")
 
 
 def _servers(stage: Stage) -> None:

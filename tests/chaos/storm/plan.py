@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -64,8 +65,8 @@ def draw(name: str, size: Size, seed: int, kinds: Sequence[str] | None) -> Plan:
         raise click.BadParameter(f"there is no kind {', '.join(unknown)}; there are {', '.join(KINDS)}")
     not_here = {} if can_have_a_disk() else {DISK: "nobody may mount a disk that can be filled here, or only root"}
     wanted = [kind for kind in kinds or KINDS if kind not in not_here]
-    # A fault now and then finds nobody to hit: each kind comes once more than it must bite.
-    planned = schedule.make(seed, faults=size.faults, kinds=wanted, quota=size.quota + bool(size.quota))
+    # A fault now and then finds nobody to hit: each kind comes half as often again as it must bite.
+    planned = schedule.make(seed, faults=size.faults, kinds=wanted, quota=math.ceil(size.quota * 3 / 2))
     often = Counter(each.kind for each in planned)
     quotas = {kind: min(size.quota, often[kind]) for kind in wanted if size.quota}
     given = [f"--size {name}", f"--seed {seed}", f"--jobs {size.jobs}", f"--faults {size.faults}"]
@@ -131,5 +132,7 @@ def told(plan: Plan) -> Iterator[str]:
 def versions() -> dict[str, str]:
     """Return what the storm ran on."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, check=False)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=ROOT, capture_output=True, check=False
+    )
     return {"surefoot": commit.stdout.decode().strip() or "unknown", "python": platform.python_version(), **found}

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from producer import Producer, Settings
+from producer.ledger.states import LEASED, RINGABLE, in_sql
 from tests.chaos.evidence import ScheduleFacts
 from tests.chaos.patience import NotReached, until
+from tests.chaos.storm import schedule
 from tests.chaos.storm.asks_world import RUN
 from tests.chaos.storm.desk import Desk
 from tests.chaos.storm.faults import FAULTS
@@ -29,19 +31,25 @@ from tests.chaos.storm.sampler import Sampler
 from tests.chaos.storm.schedule import Planned
 from tests.chaos.storm.sizes import Size
 from tests.chaos.storm.stage import CALM, Stage, staged
+from worker.limits_in_redis import KEYS, keys_of
 
 START_SECONDS = 60.0
 WARM_UP_SECONDS = 2.0
 DRAIN_SECONDS = 150.0
+REST_SECONDS = 1.0
 END_SECONDS = 40.0
 # What is lost where nothing is broken: a little, but of what can be repeated or looked up.
 WEATHER: Mapping[str, Any] = {**CALM, "lossy": 0.002, "half": 0.001, "spared": ["unsafe"]}
 # Every so many seconds a tick; each that was missed is made up for.
 SCHEDULES: Mapping[str, int] = {"beat": 2, "slow-beat": 7}
-UNREST = """
-SELECT count(*) AS found FROM jobs
-WHERE state IN ('queued', 'waiting', 'claimed', 'running') OR looks_left > 0
+# As the ledger's indexes have it: it is asked again and again while what is left is worked off.
+UNREST = f"""
+SELECT EXISTS (SELECT FROM jobs WHERE state IN ({in_sql(LEASED)}))
+  OR EXISTS (SELECT FROM jobs WHERE state IN ({in_sql(RINGABLE)}))
+  OR EXISTS (SELECT FROM jobs WHERE looks_left > 0) AS found
 """
+# Who stands in line for a place, of whom some may be over, and are rung for all the same.
+LINES = keys_of("*")[KEYS.index("line")]
 
 
 @dataclass(slots=True)
@@ -50,13 +58,10 @@ class Raged:
 
     Attributes:
         stuck: Workers that did not end when they were told to.
-        oddities: What went otherwise than planned, in words.
     """
 
-    folder: Path
     phases: Phases
     stuck: int
-    oddities: list[str]
 
 
 @dataclass(slots=True)
@@ -64,6 +69,7 @@ class Storm:
     """A storm about to rage.
 
     Attributes:
+        home: Where all of it lies while it rages; the evidence in the folder `RUN` of it.
         quotas: How many of each kind must bite.
         thorough: Whether every invariant must have something to judge.
         say: Told each step, in a sentence.
@@ -104,7 +110,7 @@ class Storm:
                 thorough=self.thorough,
             )
             _keep_logs(stage)
-            return Raged(stage.folder, phases, stuck, stage.oddities)
+            return Raged(phases, stuck)
 
     def _begin(self, stage: Stage) -> None:
         """Start the workers and the API, then what asks them."""
@@ -128,6 +134,7 @@ class Storm:
         calm_began = time.time()
         time.sleep(self.size.calm_seconds)
         storm_began = time.time()
+        stage.crew.have_peace(schedule.lasts(self.planned))
         stage.weather = WEATHER
         stage.blow()
         keep_copy(stage)
@@ -167,7 +174,7 @@ class Storm:
             try:
                 bit = FAULTS[planned.kind](stage, strike)
             except Exception as error:  # noqa: BLE001  one that goes wrong must not spare the others
-                stage.oddities.append(f"fault {planned.number}, {planned.kind}: {error!r}")
+                stage.odd(f"fault {planned.number}, {planned.kind}: {error!r}")
             strike.over(bit=bit)
             felt = {True: "bit", False: "was not felt", None: "cannot be judged"}[bit]
             self.say(f"{time.time() - began:6.1f} s  {planned.number:4}  {planned.kind:20} {strike.target}: {felt}")
@@ -186,9 +193,9 @@ class Storm:
 
     def _drain(self, stage: Stage) -> float | None:
         try:
-            until(lambda: _is_at_rest(stage), seconds=DRAIN_SECONDS, what="rest")
+            until(lambda: _stays_at_rest(stage), seconds=DRAIN_SECONDS, what="rest")
         except NotReached as error:
-            stage.oddities.append(f"the drain: {error}; {stage.ask('SELECT state, count(*) FROM jobs GROUP BY 1')}")
+            stage.odd(f"the drain: {error}; {stage.ask('SELECT state, count(*) FROM jobs GROUP BY 1')}")
             return None
         return time.time()
 
@@ -204,7 +211,7 @@ class Storm:
                 member.process.wait(max(0.1, latest - time.monotonic()))
             except subprocess.TimeoutExpired:
                 stuck += 1
-                stage.oddities.append(f"{member.name} has not ended within {END_SECONDS:g} s")
+                stage.odd(f"{member.name} has not ended within {END_SECONDS:g} s")
                 member.end()
         (stage.folder / "ends.json").write_text(json.dumps(stage.crew.ends, indent=1) + "\n")
         return stuck
@@ -239,11 +246,20 @@ def _ended(producer: Producer, facts: ScheduleFacts) -> ScheduleFacts:
     )
 
 
-def _is_at_rest(stage: Stage) -> bool:
+def _stays_at_rest(stage: Stage) -> bool:
+    """Whether it is at rest at two looks, a while apart: a ring may be on its way, and looking costs connections."""
+    was = is_at_rest(stage)
+    time.sleep(REST_SECONDS)
+    return was and is_at_rest(stage)
+
+
+def is_at_rest(stage: Stage) -> bool:
+    """Whether no job is open or looked up, no request under way, no ring in a queue, and nobody in line for a place."""
     if stage.ask(UNREST)[0]["found"] or stage.world.open_requests(RUN):
         return False
     with stage.redis() as client:
-        return not any(client.llen(key) for key in client.scan_iter("actions*", _type="list"))
+        in_line = any(True for _ in client.scan_iter(LINES))
+        return not in_line and not any(client.llen(key) for key in client.scan_iter("actions*", _type="list"))
 
 
 def _keep_logs(stage: Stage) -> None:

@@ -1,9 +1,11 @@
 """How everybody does, every second of a storm: one line of `samples.jsonl` each.
 
-{"at": 1700000000.0, "processes": [{"name": "worker-1.1", "pid": 7, "rss_kib": 90000, "fds": 40, "threads": 12}],
- "postgres": {"host:7 lease": 1}, "redis_clients": 20, "states": {"queued": 3, "succeeded": 90}, "done": 90}
+{"at": 1700000000.0, "processes": [{"name": "worker-1.1", "pid": 7, "rss_kib": 90000, "fds": 40, "threads": 12,
+ "connections": 9}], "postgres": {"host:7 lease": 1}, "redis_clients": 20, "states": {"queued": 3, "succeeded": 90},
+ "done": 90}
 
-Where a server is away, its part is empty, `redis_clients` -1, and `done` what it was.
+Processes are the crew's, their children, and what they stand on: servers, links, the world outside; `connections` are
+all the sockets that one has. Where a server is away, its part is empty, `redis_clients` -1, and `done` what it was.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -73,15 +77,29 @@ class Sampler:
 
     def _processes(self) -> list[dict[str, Any]]:
         found = []
-        for member in [place.member for place in self._stage.crew.places]:
-            if member is None or not member.lives:
-                continue
-            with suppress(psutil.Error):
-                process = self._known.setdefault(member.pid, psutil.Process(member.pid))
+        for name, pid in self._watched():
+            with suppress(psutil.Error, OSError):
+                process = self._known.get(pid)
+                if process is None or not process.is_running():  # its number may be another's by now
+                    process = self._known[pid] = psutil.Process(pid)
                 with process.oneshot():
                     facts = {"rss_kib": process.memory_info().rss // 1024, "threads": process.num_threads()}
-                    found.append({"name": member.name, "pid": member.pid, **facts, "fds": process.num_fds()})
+                found.append({"name": name, "pid": pid, **facts, **_open_files(pid)})
         return found
+
+    def _watched(self) -> Iterator[tuple[str, int]]:
+        """Yield everybody's name and process."""
+        stage = self._stage
+        for place in list(stage.crew.places):
+            member = place.member
+            if member is None or not member.lives:
+                continue
+            yield member.name, member.pid
+            if place.prefork:
+                yield from ((f"{place.name}, child.{child.pid}", child.pid) for child in member.children)
+        yield from ((f"{server.title.lower()}.{server.pid}", server.pid) for server in (stage.postgres, stage.valkey))
+        yield f"effect server.{stage.world.pid}", stage.world.pid
+        yield from ((f"link to {server}.{link.pid}", link.pid) for server, link in stage.links.items())
 
     def _look_at_postgres(self) -> dict[str, Any]:
         if self._ledger is None or self._ledger.closed:
@@ -110,3 +128,12 @@ class Sampler:
                 return int(client.info("clients")["connected_clients"]) - 1
         except (redis.RedisError, OSError):
             return -1
+
+
+def _open_files(pid: int) -> dict[str, int]:
+    """Count what a process has open, and how much of that are sockets."""
+    held = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            held.append(str(each.readlink()))
+    return {"fds": len(held), "connections": sum(name.startswith("socket:") for name in held)}

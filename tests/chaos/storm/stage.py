@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ RENEW_SECONDS = 1.0
 SWEEP_SECONDS = 0.5
 CRASH_CAP = 3
 HARNESS = "storm"
+ODDITIES = "oddities.jsonl"
 DISK = "1500M"
 STATEMENT_MILLISECONDS = 20_000
 # How long the harness waits for a Postgres that another lane has taken away.
@@ -62,7 +64,6 @@ class Stage:
     Attributes:
         folder: The evidence's; `home` has it, and the servers.
         disk: The mount on which Postgres lies; None where none can be had.
-        oddities: What went otherwise than a fault's own code thought it would.
     """
 
     home: Path
@@ -75,7 +76,11 @@ class Stage:
     notes: Notes
     disk: Path | None
     weather: Mapping[str, Any]
-    oddities: list[str] = field(default_factory=list)
+
+    def odd(self, what: str) -> None:
+        """Note what went otherwise than a fault's own code thought it would: a line of `oddities.jsonl`."""
+        with (self.folder / ODDITIES).open("a") as file:
+            file.write(json.dumps({"at": time.time(), "what": what}, ensure_ascii=False) + "\n")
 
     @contextmanager
     def connection(self, *, name: str = HARNESS) -> Iterator[Any]:

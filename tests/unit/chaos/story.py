@@ -66,6 +66,7 @@ class Story:
         self.cancels: list[Cancel] = []
         self.schedules: tuple[ScheduleFacts, ...] = ()
         self.quotas: dict[str, int] = {}
+        self.requests_in_time = False
         self.effects: list[EffectLine] = []
         self.faults: list[Fault] = []
         self.logs: list[LogLine] = []
@@ -161,6 +162,7 @@ class Story:
             expect_faults=self.expect_faults,
             quotas=self.quotas,
             schedules=self.schedules,
+            requests_in_time=self.requests_in_time,
         )
         first = self._snapshot()
         return Evidence(

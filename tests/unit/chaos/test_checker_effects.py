@@ -285,6 +285,14 @@ def test_a_fault_that_began_before_and_ended_meanwhile_is_reason_enough() -> Non
     assert broken(story) == set()
 
 
+def test_a_fault_that_lasted_from_before_the_intent_until_after_the_doubt_is_reason_enough() -> None:
+    story = Story()
+    story.fault("renewal_held")
+    intended(story, "chaos.unsafe").requested().settled(State.IN_DOUBT, maybe_happened=True)
+    story.fault("renewal_held", phase="end")
+    assert broken(story) == set()
+
+
 def test_doubt_that_the_row_does_not_share() -> None:
     story = Story()
     job = rescued_after(story, intended(story, "chaos.unsafe").requested("applied", "dropped"), State.IN_DOUBT)

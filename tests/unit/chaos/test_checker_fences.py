@@ -89,6 +89,16 @@ def test_a_late_result_under_the_next_fence(fault: str, fence: int, expected: se
     assert broken(story) == expected
 
 
+def test_a_late_result_of_a_claim_that_a_crash_forgot_of_a_job_that_others_have_ended_since() -> None:
+    story = Story()
+    job = story.accepted("chaos.pure")
+    story.fault("postgres_immediate", target="postgres")
+    job.cancelled()
+    assert broken(story) == set()
+    job.late(fence=1)
+    assert broken(story) == set()
+
+
 def test_a_row_with_an_older_fence_than_its_events() -> None:
     story, job = taken_over()
     job.settled().row["fence"] = 2
@@ -108,6 +118,13 @@ def test_late_results_are_counted_and_change_nothing() -> None:
     story.logged("attempt.late", job_id=job.id)
     assert broken(story) == set()
     assert (figure(story, "I8", "late results on record"), figure(story, "I8", "refused writers in the logs")) == (1, 1)
+
+
+def test_whose_job_was_taken_over_is_a_writer_that_was_refused_also_where_its_ring_named_no_other() -> None:
+    story, job = taken_over()
+    job.settled()
+    story.logged(f"Task chaos.keyed[{job.id}] raised unexpected: LeaseLost('job {job.id} was taken over')")
+    assert figure(story, "I8", "refused writers in the logs") == 1
 
 
 @pytest.mark.parametrize("late", [True, False])

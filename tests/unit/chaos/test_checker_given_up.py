@@ -1,9 +1,11 @@
-"""The checker on deadlines, cancellations, the ticks of schedules, and faults that nobody felt."""
+"""The checker on deadlines, cancellations, late requests, the ticks of schedules, and faults that nobody felt."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+
+import pytest
 
 from producer.ledger.states import State
 from tests.chaos.checker.findings import Outcome
@@ -21,6 +23,20 @@ def test_an_attempt_that_begins_after_its_deadline_is_found() -> None:
     job.row["deadline_at"] = story.now
     job.intended().requested().settled()
     assert the_finding(story, "I17").startswith("no attempt after")
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_request_that_leaves_once_its_attempt_was_taken_over_is_found_where_nobody_was_held(*, in_time: bool) -> None:
+    story = Story()
+    story.requests_in_time = in_time
+    job = story.accepted().claimed().intended()
+    story.fault("sigstop")
+    job.rescued().requested("applied", "dropped", attempt=1).claimed("w3").intended().requested("deduped", "answered")
+    job.settled()
+    assert broken(story) == ({"I22"} if in_time else set())
+    assert judged(story, "I22") == (2 if in_time else 0)
+    if in_time:
+        assert the_finding(story, "I22").startswith("no request of attempt 1 once it was taken over / one ")
 
 
 def test_an_end_before_its_deadline_is_found() -> None:

@@ -18,6 +18,7 @@ def healthy() -> Story:
     doubts(story)
     ends(story)
     gated(story)
+    story.requests_in_time = True
     return story
 
 

@@ -132,6 +132,52 @@ def test_it_counts_from_when_a_server_that_was_away_came_back() -> None:
     assert broken(story) == set()
 
 
+@pytest.mark.parametrize(("between", "expected"), [(4.0, set()), (6.0, {"I15"})])
+def test_while_a_server_is_away_it_does_not_count_and_between_two_of_them_it_does(
+    between: float, expected: set[str]
+) -> None:
+    story = Story()
+    job = death(story)
+    for fault, target in (("postgres_stop", "postgres"), ("redis_kill", "redis")):
+        story.fault(fault, target)
+        story.tick(20.0)
+        story.fault(fault, target, phase="end")
+        story.tick(between)
+    job.claimed("w2").intended().settled()
+    assert broken(story) == expected
+
+
+@pytest.mark.parametrize("fault", ["postgres_slow", "postgres_terminate", "redis_flush"])
+def test_a_server_that_answers_is_no_excuse(fault: str) -> None:
+    story, target = Story(), fault.partition("_")[0]
+    job = death(story)
+    for phase in ("begin", "end"):
+        story.fault(fault, target, phase=phase)
+        story.tick(8.0)
+    job.claimed("w2").intended().settled()
+    assert broken(story) == {"I15"}
+
+
+def test_who_stands_still_is_an_excuse_only_where_it_comes_back_before_its_job_is_taken_over() -> None:
+    story = Story()
+    job = story.accepted("chaos.pure").claimed()
+    story.fault("sigstop")
+    job.rescued(after=6.0).claimed("w2").intended().settled()
+    story.fault("sigstop", phase="end")
+    assert figure(story, "I15", "max s") == 6.2
+
+
+def test_two_that_are_away_at_the_same_time_are_away_once() -> None:
+    story = Story()
+    job = death(story)
+    for phase in ("begin", "end"):
+        for target in ("postgres", "redis"):
+            story.fault("stop", target, phase=phase)
+        story.tick(14.0)
+    job.claimed("w2").intended().settled()
+    assert broken(story) == {"I15"}
+
+
 def test_what_befell_another_in_the_meantime_is_no_excuse() -> None:
     story = Story()
     job = story.accepted("chaos.pure").claimed()
@@ -143,14 +189,15 @@ def test_what_befell_another_in_the_meantime_is_no_excuse() -> None:
     assert broken(story) == {"I15"}
 
 
-@pytest.mark.parametrize(("owner", "expected"), [("host:77", {"I15"}), ("host:99", set())])
-def test_who_died_is_known_by_name_or_by_pid_and_else_the_last_fault_is_taken(owner: str, expected: set[str]) -> None:
+@pytest.mark.parametrize(("owner", "expected"), [("host:77", {"I15"}), ("host:78", set()), ("host:99", {"I15"})])
+def test_who_died_is_known_by_name_or_by_pid_and_else_the_first_fault_is_taken(owner: str, expected: set[str]) -> None:
     story = Story()
     job = story.accepted("chaos.pure").claimed(owner)
     story.fault("sigkill", "a worker")
     story.faults[0] = replace(story.faults[0], pid=77)
     story.tick(20.0)
     story.fault("sigkill", "another worker")
+    story.faults[1] = replace(story.faults[1], pid=78)
     job.rescued().claimed("w2").intended().settled()
     assert broken(story) == expected
 
@@ -209,7 +256,8 @@ def test_a_killed_worker_s_rings_are_handed_out_again_later_and_counted() -> Non
 
 def test_a_key_that_nobody_knows() -> None:
     story = Story(expect_faults=False)
-    story.keys = {"string": ("surefoot:held:api", "celery-task-meta-1"), "zset": ("unacked_index",)}
+    known = ("surefoot:held:api", "surefoot:held-line:api", "surefoot:breakers:looked")
+    story.keys = {"string": (*known, "celery-task-meta-1"), "zset": ("unacked_index",)}
     assert the_finding(story, "I16") == "no key that nobody knows / string celery-task-meta-1"
 
 

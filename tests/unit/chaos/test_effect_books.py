@@ -58,9 +58,22 @@ def test_a_pure_request_applies_nothing(tmp_path: Path) -> None:
 def test_a_look_up_knows_what_was_applied_and_what_was_not(tmp_path: Path) -> None:
     books = Books(tmp_path)
     asked = replace(ASKED, mode="verifiable", key=None)
-    assert books.look_up(books.arrive(asked), asked) == {"happened": False, "result": None}
+    assert books.look_up(asked)[1] == {"happened": False, "result": None}
     receipt = ask(books, asked)
-    assert books.look_up(books.arrive(asked), asked) == {"happened": True, "result": {"receipt": receipt}}
+    assert books.look_up(asked)[1] == {"happened": True, "result": {"receipt": receipt}}
+
+
+def test_a_look_up_is_on_record_as_one_from_its_first_line_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = list[list[str]]()
+    write = Appender.write
+
+    def noted(self: Appender, *records: EffectLine) -> None:
+        written.append([record.phase for record in records])
+        write(self, *records)
+
+    monkeypatch.setattr(Appender, "write", noted)
+    Books(tmp_path).look_up(ASKED)
+    assert written == [["arrived", "looked_up"]]
 
 
 def test_the_books_hold_the_digests_of_what_was_asked_and_answered(tmp_path: Path) -> None:
@@ -77,7 +90,7 @@ def test_books_that_are_opened_anew_remember_what_was_done_and_number_on(tmp_pat
     again = Books(tmp_path)
     assert ask(again, replace(ASKED, attempt=2)) == receipt
     found = {"happened": True, "result": {"receipt": other}}
-    assert again.look_up(again.arrive(verifiable), verifiable) == found
+    assert again.look_up(verifiable) == (4, found)
     assert sorted({line.arrival for line in lines(tmp_path)}) == [1, 2, 3, 4]
 
 

@@ -48,7 +48,7 @@ def stormy(*, bit: bool = True, quota: int = 1) -> Story:
 
 
 def sample(at: float, *, rss_mib: float, done: int = 0, name: str = "worker-1.1") -> dict[str, Any]:
-    process = {"name": name, "pid": 7, "rss_kib": int(rss_mib * MIB), "fds": 40, "threads": 12}
+    process = {"name": name, "pid": 7, "rss_kib": int(rss_mib * MIB), "fds": 40, "threads": 12, "connections": 9}
     postgres = {"host:7": 1, "host:7 lease": 1, "surefoot-producer": 2}
     states = {"queued": 3, "running": 1, "succeeded": done}
     return {"at": at, "processes": [process], "postgres": postgres, "redis_clients": 9, "states": states, "done": done}
@@ -174,6 +174,15 @@ def test_what_stands_beside_the_evidence_is_refused_by_its_name(file: str, text:
         read_all(tmp_path)
 
 
+def test_what_was_odd_is_told_with_its_moment(tmp_path: Path) -> None:
+    folder = write(tmp_path, stormy())
+    began = json.loads((folder / "run.json").read_text())["began"]
+    (folder / "oddities.jsonl").write_text(json.dumps({"at": began + 2.5, "what": HOSTILE}) + "\n")
+    assert reported(folder)["oddities"] == [f"2.5 s: {HOSTILE}"]
+    page = (folder / "report.html").read_text()
+    assert ("What was odd" in page, HOSTILE in page) == (True, False)
+
+
 def test_a_run_that_was_cut_off_is_reported_with_what_is_there(tmp_path: Path) -> None:
     folder = write(tmp_path, stormy())
     for file in ("plan.json", "figures.json", "samples.jsonl"):
@@ -262,6 +271,13 @@ def test_the_timeline_has_every_fault_and_every_recovery(tmp_path: Path) -> None
     }
 
 
+def test_the_data_has_what_the_page_draws_of_faults_and_recoveries(tmp_path: Path) -> None:
+    folder = write(tmp_path, stormy())
+    drawn, told = timeline_of(read_all(folder)), reported(folder)["timeline"]
+    assert [fault[:2] for fault in told["faults"]] == [["kill_worker", drawn.marks[0].target]]
+    assert told["recovered"] == [[round(at, 1), round(seconds, 1)] for at, seconds in drawn.recovered]
+
+
 def test_a_process_has_its_memory_and_its_own_connections_over_time(tmp_path: Path) -> None:
     (place,) = timeline_of(read_all(write(tmp_path, stormy()))).places
     assert (place.name, place.lives, place.files, place.threads) == ("worker-1", 1, 40, 12)
@@ -291,7 +307,7 @@ def lives(*levels: float, every: float = 1.0, name: str = "worker-1.1") -> list[
     return [
         Sample(
             at=number * every,
-            processes=(Process(name=name, pid=7, rss_kib=int(mib * MIB), fds=40, threads=12),),
+            processes=(Process(name=name, pid=7, rss_kib=int(mib * MIB), fds=40, threads=12, connections=9),),
             postgres={},
             redis_clients=0,
             states={},
@@ -334,12 +350,19 @@ def test_who_was_not_watched_for_long_enough_is_not_judged() -> None:
     assert growths(lives(*range(100, 200))) == []
 
 
-def test_open_files_and_threads_are_judged_as_memory_is() -> None:
-    samples = [
-        replace(each, processes=(replace(each.processes[0], fds=40 + number // 10),))
-        for number, each in enumerate(lives(*[100.0] * 600))
-    ]
-    assert {each.measure for each in growths(samples) if each.is_growing} == {"fds"}
+@pytest.mark.parametrize("measure", ["fds", "threads", "connections"])
+def test_open_files_threads_and_connections_are_judged_as_memory_is(measure: str) -> None:
+    def with_so_many(sample: Sample, count: int) -> Sample:
+        more: dict[str, Any] = {measure: count}
+        return replace(sample, processes=(replace(sample.processes[0], **more),))
+
+    samples = [with_so_many(each, 40 + number // 10) for number, each in enumerate(lives(*[100.0] * 600))]
+    assert {each.measure for each in growths(samples) if each.is_growing} == {measure}
+
+
+@pytest.mark.parametrize(("name", "judged"), [("worker-2, child.7", True), ("effect server.7", False)])
+def test_children_of_workers_are_judged_and_a_world_that_keeps_books_is_not(name: str, *, judged: bool) -> None:
+    assert bool(growths(lives(*(100 + second for second in range(600)), name=name))) is judged
 
 
 def test_a_slope_is_the_median_of_all_pairs() -> None:

@@ -10,10 +10,13 @@ import pytest
 from producer.ledger.states import State
 from tests.chaos.evidence import LiveProcess, ProcessesLeft
 from tests.chaos.storm.figures import Figure, Phases, figures_of
+from tests.chaos.storm.sizes import SIZES, Size
 from tests.unit.chaos.story import BEGAN, Story
 
 CALM, STORM, END = BEGAN + 10, BEGAN + 20, BEGAN + 60
 PHASES = Phases(calm_began=CALM, storm_began=STORM, last_fault=END - 10, rest=END, load_ended=END - 5)
+
+RELEASE = SIZES["release"]
 
 
 def samples(*rates: tuple[float, float]) -> list[dict[str, Any]]:
@@ -33,8 +36,10 @@ def told() -> Story:
     return story
 
 
-def figures(story: Story, rates: list[dict[str, Any]], *, phases: Phases = PHASES, stuck: int = 0) -> dict[str, Figure]:
-    return figures_of(story.evidence(), rates, phases, stuck=stuck)
+def figures(
+    story: Story, rates: list[dict[str, Any]], *, phases: Phases = PHASES, stuck: int = 0, size: Size = RELEASE
+) -> dict[str, Figure]:
+    return figures_of(story.evidence(), rates, phases, size=size, stuck=stuck)
 
 
 def struck(story: Story, began: float, ended: float) -> None:
@@ -59,6 +64,30 @@ def test_a_house_that_crawls_between_faults_does_not_hold() -> None:
     struck(story, STORM, STORM + 15)
     found = figures(story, samples((CALM, 20.0), (STORM, 5.0)))
     assert found["throughput_ratio"].held is False
+
+
+def test_a_ratio_that_could_not_be_measured_does_not_hold() -> None:
+    blind = [{**sample, "states": {}} for sample in samples((CALM, 20.0))]
+    found = figures(told(), blind)["throughput_ratio"]
+    assert (found.value, found.held) == (None, False)
+
+
+def test_a_short_storm_is_told_how_fast_it_was_and_judged_only_by_how_long_it_took() -> None:
+    rates = samples((CALM, 20.0), (STORM, 5.0))
+    found = figures(told(), rates, size=SIZES["slice"])
+    assert [(found[name].target, found[name].held) for name in ("throughput_ratio", "seconds")] == [
+        ("≥ 0.8", None),
+        ("≤ 360", True),
+    ]
+
+
+@pytest.mark.parametrize(("jobs", "faults", "minutes", "held"), [(4, 1, 1, True), (5, 2, 0, False)])
+def test_a_storm_is_held_to_its_size(*, jobs: int, faults: int, minutes: float, held: bool) -> None:
+    story = told()
+    story.struck("redis_flush")
+    size = replace(RELEASE, jobs=jobs, faults=faults, minutes=minutes, around_seconds=0)
+    found = figures(story, samples((CALM, 1.0)), size=size)
+    assert [found[name].held for name in ("jobs", "faults", "seconds")] == [held, held, held]
 
 
 def test_a_stretch_in_which_postgres_could_not_be_asked_says_nothing() -> None:

@@ -41,7 +41,7 @@ FAULTS: Mapping[str, Callable[[Stage, Strike], bool | None]] = {
     for name, fault in {
         "reset": _reset(server),
         "hole": _lasting(server, "held", "hold"),
-        "half": _lasting(server, "halved", "halve", share=HALVED),
+        "half": _lasting(server, "held", "halve", share=HALVED),  # what was sent into the half that is left
         "slow": _lasting(server, "slowed", "slow", seconds=SLOW_SECONDS),
     }.items()
 }

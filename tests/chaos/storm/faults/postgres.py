@@ -14,6 +14,7 @@ import psutil
 import psycopg2
 
 from tests.chaos.patience import until
+from tests.chaos.storm.faults.unread import unread_bytes
 from tests.chaos.storm.notes import Strike
 from tests.chaos.storm.stage import HARNESS, Stage, plain
 
@@ -65,7 +66,6 @@ def kill(stage: Stage, strike: Strike) -> bool | None:
 
 def stop(stage: Stage, strike: Strike) -> bool | None:
     """Stop all of its processes: connections stand, the kernel takes what is sent, and nothing comes back."""
-    bit = sessions(stage) > 0
     strike.on(POSTGRES)
     postmaster = psutil.Process(stage.postgres.pid)
     stopped = [postmaster]
@@ -75,6 +75,7 @@ def stop(stage: Stage, strike: Strike) -> bool | None:
         with suppress(psutil.NoSuchProcess):
             each.suspend()
     time.sleep(strike.planned.seconds)
+    bit = unread_bytes(stage.postgres.port) > 0
     for each in reversed(stopped):
         with suppress(psutil.NoSuchProcess):
             each.resume()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
 
+from tests.chaos.evidence import Call
+from tests.chaos.evidence_folder import LINES
+from tests.chaos.patience import NotReached, until
 from tests.chaos.storm.crew import Place, tell
 from tests.chaos.storm.notes import Strike
 from tests.chaos.storm.stage import Stage
@@ -14,7 +21,9 @@ from tests.chaos.storm.stage import Stage
 Suits = Callable[[Place], bool]
 Fault = Callable[[Stage, Strike], bool | None]
 
-THERE_SECONDS = 6.0
+THERE_SECONDS, ASKS_SECONDS = 6.0, 2.0
+# Of the history: seconds of all producers' lines.
+TAIL_BYTES = 65_536
 
 
 def _is_producer(place: Place) -> bool:
@@ -30,39 +39,70 @@ def _is_api(place: Place) -> bool:
     return place.role == "api"
 
 
+def _asking(stage: Stage, place: Place) -> list[str]:
+    """Return those whose requests are with this place: a producer itself, or whoever asks the API."""
+    asks = [place] if _is_producer(place) else [each for each in stage.crew.producers if each.over_http]
+    return [each.member.name for each in asks if each.member is not None]
+
+
 def _kill(suits: Suits) -> Fault:
-    """Return what kills it, wherever it is: it asks, or is asked, all the time."""
+    """Return what kills it while a request is under way there; it bites where that one has no answer by then."""
 
     def kill(stage: Stage, strike: Strike) -> bool | None:
         with stage.crew.victim(suits, strike.planned.choice) as place:
             if place is None or place.member is None:
                 return None
+            asking = _asking(stage, place)
+            under_way = _under_way(stage, asking)
             strike.on(place.member.name)
             strike.detail("sigkill", "begin", place.member.name, place.member.pid)
             place.member.end()
             strike.detail("sigkill", "end", place.member.name, place.member.pid)
-            return True
+            return bool(under_way & unanswered(stage.folder, asking))
 
     return kill
 
 
 def _stop(suits: Suits) -> Fault:
-    """Return what stops it, and has it go on."""
+    """Return what stops it, and has it go on; it bites where a request has no answer at the end of that."""
 
     def stop(stage: Stage, strike: Strike) -> bool | None:
         with stage.crew.victim(suits, strike.planned.choice) as place:
             if place is None or place.member is None:
                 return None
-            member = place.member
+            member, asking = place.member, _asking(stage, place)
+            _under_way(stage, asking)
             strike.on(member.name)
             strike.detail("sigstop", "begin", member.name, member.pid)
             member.signal_group(signal.SIGSTOP)
             time.sleep(strike.planned.seconds)
+            bit = bool(unanswered(stage.folder, asking))
             strike.detail("sigstop", "end", member.name, member.pid)
             member.signal_group(signal.SIGCONT)
-            return True
+            return bit
 
     return stop
+
+
+def _under_way(stage: Stage, asking: Collection[str]) -> set[tuple[str, int]]:
+    """Wait a little until one of these has a request under way; return which."""
+    with suppress(NotReached):
+        return until(lambda: unanswered(stage.folder, asking), seconds=ASKS_SECONDS, what="a request")
+    return set()
+
+
+def unanswered(folder: Path, asking: Collection[str]) -> set[tuple[str, int]]:
+    """Return what these have asked and not been answered, by the last lines of the history: who, and his number."""
+    with (folder / LINES[Call]).open("rb") as history:
+        history.seek(max(0, os.fstat(history.fileno()).st_size - TAIL_BYTES))
+        lines = history.read().split(b"\n")[:-1]
+    found: set[tuple[str, int]] = set()
+    for line in lines:
+        with suppress(ValueError):  # of the first one we may have a part
+            call = json.loads(line)
+            if call["process"] in asking:
+                (found.add if call["op"] == "invoke" else found.discard)((call["process"], call["call"]))
+    return found
 
 
 def _kill_at(point: str, suits: Suits) -> Fault:
@@ -92,6 +132,7 @@ FAULTS: Mapping[str, Fault] = {
     "kill_mid_accept": _kill_at("accept.committed", _is_library),
     "kill_before_accept": _kill_at("accept.before", _is_library),
     "kill_mid_ring": _kill_at("ring.before", _is_library),
+    "kill_between_rings": _kill_at("ring.between", _is_library),
     "stop_producer": _stop(_is_producer),
     "kill_api": _kill(_is_api),
     "kill_api_mid_accept": _kill_at("accept.committed", _is_api),

@@ -1,4 +1,4 @@
-"""Faults of Redis. It bites where somebody is connected, or where a write of theirs is refused."""
+"""Faults of Redis. It bites where somebody loses a connection, an answer or what was kept, or is refused a write."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from tests.chaos.patience import until
+from tests.chaos.storm.faults.unread import unread_bytes
 from tests.chaos.storm.notes import Strike
 from tests.chaos.storm.stage import Stage
 
 REDIS = "redis"
 BACK_SECONDS = 20.0
+# What the harness's own clients say: this module's, and the sampler's.
+OURS = ("client|list", "info", "client|setinfo", "NULL")
 
 
 def kill(stage: Stage, strike: Strike) -> bool | None:
@@ -51,10 +57,10 @@ def pause(stage: Stage, strike: Strike) -> bool | None:
 
 def stop(stage: Stage, strike: Strike) -> bool | None:
     """Stop its process; connections to it stand, and nothing comes back."""
-    bit = _clients(stage) > 0
     strike.on(REDIS)
     os.kill(stage.valkey.pid, signal.SIGSTOP)
     time.sleep(strike.planned.seconds)
+    bit = unread_bytes(stage.valkey.port) > 0
     os.kill(stage.valkey.pid, signal.SIGCONT)
     return bit
 
@@ -72,18 +78,18 @@ def full(stage: Stage, strike: Strike) -> bool | None:
 
 
 def old_dump(stage: Stage, strike: Strike) -> bool | None:
-    """Kill it, and start it from what it held before, a fault or two ago."""
+    """Kill it, and start it from what it held before, a fault or two ago; it bites where that is something else."""
     data, copy = stage.valkey.home / "data", stage.home / "redis-copy"
     strike.on(REDIS)
+    before = _all_of_it(stage)
     stage.valkey.kill()
     if copy.exists():
         shutil.rmtree(data)
         shutil.copytree(copy, data)
     stage.valkey.start()
-    with stage.redis() as client:
-        held = client.dbsize()
+    bit = copy.exists() and _all_of_it(stage) != before
     keep_copy(stage)
-    return bool(held)
+    return bit
 
 
 def keep_copy(stage: Stage) -> None:
@@ -104,13 +110,25 @@ def _copy_if_there(source: str, target: str) -> str:
 
 
 def _clients(stage: Stage) -> int:
-    """Return how many are connected beside us."""
+    """Return how many are connected beside those who just ask this."""
 
-    def answers() -> list[dict[str, Any]]:
-        with stage.redis() as client:
-            return [each for each in client.client_list() if each.get("cmd") != "client|list"]
+    def all_of_them() -> list[dict[str, Any]]:
+        with suppress(redis.RedisError), stage.redis() as client:
+            return list(client.client_list())
+        return []  # away just now
 
-    return len(until(lambda: answers() or [{}], seconds=BACK_SECONDS, what="Redis"))
+    found = until(all_of_them, seconds=BACK_SECONDS, what="Redis")
+    return sum(each["cmd"] not in OURS for each in found)
+
+
+def _all_of_it(stage: Stage) -> dict[bytes, bytes | None]:
+    """Return every key with its value, as Redis itself writes them down."""
+    with stage.redis() as client:
+        keys = list(client.scan_iter())
+        with client.pipeline(transaction=False) as each:
+            for key in keys:
+                each.dump(key)
+            return dict(zip(keys, each.execute(), strict=True))
 
 
 def _refused(client: Any) -> int:

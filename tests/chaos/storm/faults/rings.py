@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from uuid import uuid4
 
@@ -77,13 +77,16 @@ def _ring(stage: Stage, strike: Strike, query: str, *, times: int = 1) -> bool |
     unrung = len(bell.ring_now(rings * times))
     bell.close()
     pools.reset()  # Celery keeps its connections otherwise, which would count as somebody's
-    return unrung < len(rings) * times and _comes(lambda: not _waiting(stage))
+    names = [str(ring.job_id).encode() for ring in rings]
+    return unrung < len(rings) * times and _comes(lambda: not _wait_still(stage, names))
 
 
-def _waiting(stage: Stage) -> int:
+def _wait_still(stage: Stage, names: Sequence[bytes]) -> bool:
+    """Whether a ring lies in a queue that is for one of these jobs, or for several of which it is the first."""
     with suppress(redis.RedisError), stage.redis() as client:
-        return sum(int(client.llen(key)) for key in client.scan_iter(f"{QUEUE}*", _type="list"))
-    return 1  # Redis is away, and what it holds by then nobody knows
+        queues = [client.lrange(key, 0, -1) for key in client.scan_iter(f"{QUEUE}*", _type="list")]
+        return any(name in ring for queue in queues for ring in queue for name in names)
+    return True  # Redis is away, and what it holds by then nobody knows
 
 
 def _garbage() -> list[bytes]:
