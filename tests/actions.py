@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -157,6 +158,18 @@ def trace_sync(ctx: Context) -> dict[str, str]:
 def python() -> str:
     """Return the interpreter's version."""
     return sys.version
+
+
+@action("test.nap", effect="pure")
+def nap(seconds: float) -> None:
+    """Keep a thread to itself for a while."""
+    time.sleep(seconds)
+
+
+@action("test.spared", effect="pure")
+def spared() -> int:
+    """Return how many objects a full collection does not look at in this process."""
+    return gc.get_freeze_count()
 
 
 @action("test.costly", effect="pure", max_retries=3, retry_backoff=0.01)

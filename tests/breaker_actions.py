@@ -78,6 +78,12 @@ async def or_wait(say: Say) -> str:
     return await down(say)
 
 
+@action("down.narrow", effect="pure", dependency="down", max_retries=0, fleet_concurrency=1)
+async def narrow(say: Say) -> str:
+    """Call the same, one at a time in the whole fleet."""
+    return await down(say)
+
+
 class Neutral(Retry):
     """What says nothing of whom was called."""
 
@@ -106,3 +112,17 @@ async def model(model: str, *, fails: bool) -> str:
     if fails:
         raise Refused("no") if model == "neutral" else Retry("no")
     return model
+
+
+@action("model.one", effect="pure", dependency="model", fleet_concurrency=1)
+async def model_one(model: str, gate: str) -> str:
+    """Call the same, one at a time in the whole fleet, and wait for a file."""
+    while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240  the file is a test's
+        await asyncio.sleep(0.01)
+    return model
+
+
+@action("down.one", effect="pure", dependency="down", fleet_concurrency=1, fallback="instead")
+async def down_one(gate: str) -> str:
+    """Call what a person says is down, one at a time, with something that stands in."""
+    return await model_one("down", gate)

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn
@@ -73,8 +72,10 @@ async def ignore(log: str, gate: str, ctx: Context) -> str:
     """Wait for a file, and ignore every word to stop."""
     _note(log, ctx, "began")
     while not Path(gate).exists():  # noqa: ASYNC240  microseconds
-        with suppress(asyncio.CancelledError):
+        try:
             await _opened(gate)
+        except asyncio.CancelledError:
+            _note(log, ctx, "overheard")
     _note(log, ctx, "ended")
     return "done"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -13,6 +13,8 @@ import redis
 
 from producer.ring import Ring
 
+# What a relay asks its ledger for that leaves no job to others, whatever its version.
+ANY_VERSION: Mapping[str, Any] = {"actions": [], "versions": [], "theirs": 0.0}
 # Kombu keeps four lists for a queue: priorities 0 to 2, 3 to 5, 6 to 8, and 9.
 LISTS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 

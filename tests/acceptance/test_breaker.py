@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import Engine, text
 
 from producer import Producer, Settings, State
-from producer.breaker_words import MOVES
+from producer.breaker_words import MOVES, held_key_of, line_key_of
 from producer.job import Job
 from tests.gates import whys
 from tests.houses import House, WorkerProcess, house_of, start_worker, until
@@ -96,9 +96,6 @@ def test_while_it_is_half_open_one_call_is_made_and_killing_its_process_does_not
     until(lambda: sum(job.refresh().record.waiting_for == "breaker" for job in waiting) == len(waiting) - 1)
     (probe,) = calls(log)[before:]
     next(worker for worker in workers if worker.pid == probe["pid"]).kill()
-    # Its lease, as long as its action's timeout, would be a minute: an operator need not wait for that.
-    with redis.Redis.from_url(settings.redis_url) as client:
-        client.hset("surefoot:breaker:shaky", "lease", 0)
     Path(f"{log}.gate").touch()
     assert {job.wait(SECONDS).state for job in waiting} == {State.SUCCEEDED}
     assert CLOSED in moves(settings)
@@ -175,6 +172,93 @@ def test_a_definite_no_and_a_plea_for_patience_open_nothing(one: House, say: str
         for job in enqueued:
             job.cancel()
     assert moves(one.settings) == []
+
+
+def test_who_waits_for_a_breaker_that_redis_forgot_is_performed_within_seconds(
+    two: tuple[Producer, list[WorkerProcess]], settings: Settings
+) -> None:
+    producer, workers = two
+    failing = enqueue(producer, "model.call", 5, model="m", fails=True)
+    until(lambda: OPENED in moves(settings))
+    jobs = enqueue(producer, "model.call", 30, first=5, model="m", fails=False)
+    until(lambda: all(job.refresh().record.waiting_for == "breaker" for job in (*jobs, *failing)))
+    for job in failing:
+        job.cancel()
+    with redis.Redis.from_url(settings.redis_url) as client:
+        client.flushdb()
+    assert {job.wait(SECONDS).state for job in jobs} == {State.SUCCEEDED}
+    assert [event for worker in workers for event in worker.events("breaker.woken")]
+
+
+def test_what_waits_for_a_breaker_takes_nobody_s_place_meanwhile(two: tuple[Producer, list[WorkerProcess]]) -> None:
+    producer, _ = two
+    producer.breakers.force("down", "open", reason="they deploy")
+    jobs = enqueue(producer, "down.narrow", 20, say="value")
+    until(lambda: all(job.refresh().record.waiting_for == "breaker" for job in jobs))
+    assert {why for job in jobs for why in whys(job)} == {"breaker open"}
+    producer.breakers.force("down", "close", reason="they are back")
+    assert {job.wait(SECONDS).state for job in jobs} == {State.SUCCEEDED}
+
+
+def in_line(jobs: list[Job]) -> None:
+    """Wait until all of them have come, and all but the one that has the place wait for it."""
+    until(lambda: sum(job.refresh().record.waiting_for == "concurrency" for job in jobs) == len(jobs) - 1)
+
+
+def test_a_place_that_is_of_no_use_to_one_model_s_job_goes_to_another_s(
+    settings: Settings, lone_producer: Producer, tmp_path: Path
+) -> None:
+    gate, name = tmp_path / "gate", "model tenant=default model=down"
+    first = enqueue(lone_producer, "model.one", model="first", gate=str(gate))
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=60)
+    try:
+        until(lambda: first[0].refresh().state is State.RUNNING)
+        down = enqueue(lone_producer, "model.one", 30, first=1, model="down", gate=str(gate))
+        well = enqueue(lone_producer, "model.one", 5, first=31, model="well", gate=str(gate))
+        in_line([*first, *down, *well])
+        lone_producer.breakers.force(name, "open", reason="they deploy", new=True)
+        gate.touch()
+        # Each of the thirty hands it on at once. Were it kept for them instead, that would take five seconds each.
+        assert {job.wait(SECONDS).state for job in (*first, *well)} == {State.SUCCEEDED}
+        assert {job.refresh().record.waiting_for for job in down} == {"breaker"}
+        lone_producer.breakers.force(name, "close", reason="they are back")
+        assert {job.wait(SECONDS).state for job in down} == {State.SUCCEEDED}
+    finally:
+        worker.stop()
+
+
+def test_a_line_of_jobs_that_degrade_ends_at_once(settings: Settings, lone_producer: Producer, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = enqueue(lone_producer, "down.one", gate=str(gate))
+    worker = start_worker(settings, tmp_path / "worker.log", concurrency=60)
+    try:
+        until(lambda: first[0].refresh().state is State.RUNNING)
+        others = enqueue(lone_producer, "down.one", 30, first=1, gate=str(gate))
+        in_line([*first, *others])
+        lone_producer.breakers.force("down", "open", reason="they deploy")
+        gate.touch()
+        assert first[0].wait(SECONDS).state is State.SUCCEEDED
+        assert {job.wait(SECONDS).state for job in others} == {State.DEGRADED}
+    finally:
+        worker.stop()
+
+
+def test_a_job_behind_a_long_line_comes_back_while_it_still_has_time(
+    settings: Settings, lone_producer: Producer, engine: Engine, tmp_path: Path
+) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=200)
+    worker = start_worker(settings, tmp_path / "worker.log")
+    try:
+        with redis.Redis.from_url(settings.redis_url) as client:
+            client.set(held_key_of("down"), "429", px=60_000)
+            client.set(line_key_of("down"), int(deadline.timestamp() * 1000) - 20_000)
+        job = lone_producer.enqueue("down.call", {"say": "value"}, deadline=deadline)
+        until(lambda: job.refresh().record.waiting_for == "rate")
+        with engine.connect() as connection:
+            due = connection.execute(text("SELECT due_at FROM jobs WHERE id = :id"), {"id": job.id}).scalar_one()
+        assert due < deadline - timedelta(seconds=50)  # an action has a minute
+    finally:
+        worker.stop()
 
 
 def test_what_waits_for_it_spends_no_attempt_and_what_has_a_fallback_is_degraded(one: House) -> None:

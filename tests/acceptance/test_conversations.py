@@ -294,14 +294,15 @@ def test_turns_whose_workers_are_killed_again_and_again_are_all_there_once_and_i
     log, names, count, kills = tmp_path / "log", ("a", "b", "c"), 12, 3
     patient = {"SUREFOOT_CRASH_CAP": f"{kills + 1}"}  # the same turn may be under way each time
     start = partial(start_worker, settings, concurrency=10, environment=patient)
-    workers = [start(tmp_path / f"{n}.log") for n in range(2)]
+    # All from the beginning: while another one starts, the rest may be through with every turn.
+    workers = [start(tmp_path / f"{n}.log") for n in range(kills + 2)]
     try:
         jobs = [say(lone_producer, name, str(n), log=str(log), seconds=0.1) for n in range(count) for name in names]
         for kill in range(kills):
-            # Whoever has a conversation tends to keep it: either of them may have them all.
+            # Whoever has a conversation tends to keep it: one of them may have them all.
             victim, *_ = until(partial(_amid_turns, log, workers, after=(kill + 1) * count * len(names) // (kills + 2)))
             victim.kill()
-            workers[workers.index(victim)] = start(tmp_path / f"again-{kill}.log")
+            workers.remove(victim)
         for job in jobs:
             job.get(60.0)
     finally:

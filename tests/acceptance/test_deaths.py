@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 
 from producer import Producer, Settings, State
 from producer.ledger.engine import open_engine
+from tests.gates import Gate
 from tests.houses import ASYNCIO, House, start_worker, until
 from tests.rung import job_ids, rung
 from worker.dev.servers import Valkey
@@ -59,6 +60,30 @@ def test_a_whole_worker_killed_mid_action_leaves_an_unsafe_job_in_doubt_and_does
         until(lambda: second.events("job.rescued"))  # the line follows the commit that showed the state
     finally:
         second.stop()
+
+
+def test_a_worker_that_dies_half_way_through_a_ring_of_many_leaves_only_those_to_be_done_that_had_not_ended(
+    settings: Settings, lone_producer: Producer, tmp_path: Path
+) -> None:
+    through, held = Gate(tmp_path).part("through"), Gate(tmp_path).part("held")
+    through.open()
+    requests = [*through.requests(range(5), "pool.count"), *held.requests(range(5), "pool.count")]
+    jobs = lone_producer.enqueue_many(requests)
+    assert lone_producer.flush()
+    assert [len(ring.job_ids) for ring in rung(settings.redis_url)] == [10]
+    first = start_worker(settings, tmp_path / "first.log", concurrency=20)
+    held.wait_for(begun=5)
+    until(lambda: [job.refresh().state for job in jobs[:5]] == [State.SUCCEEDED] * 5)
+    first.kill()
+    second = start_worker(settings, tmp_path / "second.log", concurrency=20)
+    try:
+        held.wait_for(begun=10)
+        held.open()
+        assert [job.get(SECONDS) for job in jobs] == ["done"] * 10
+    finally:
+        second.stop()
+    assert [job.refresh().record.crashes for job in jobs] == [0] * 5 + [1] * 5
+    assert (len(through.notes("began")), len(held.notes("began"))) == (5, 10)
 
 
 def test_a_worker_stopped_beyond_its_lease_changes_nothing_when_it_comes_back(
@@ -130,15 +155,15 @@ def test_a_job_whose_ring_was_lost_is_rung_again_or_performed_though_its_queue_i
     crowd(60, "before")
     with engine.connect() as connection:
         until(lambda: connection.execute(AGE, {"id": lost.id}).scalar_one() > 3)
-    crowd(600, "after")
+    crowd(1_500, "after")
     one = {"SUREFOOT_THREADS": "1"}
     worker = start_worker(settings, tmp_path / "worker.log", pool=pool, concurrency=1, environment=one)
     try:
         if pool == ASYNCIO:  # which has a place for it beside its tasks
             assert lost.wait(2 * SECONDS).state is State.SUCCEEDED
         else:
-            until(lambda: lost.id in job_ids(rung(settings.redis_url)), seconds=SECONDS)
-        assert {*job_ids(rung(settings.redis_url))} - {lost.id}  # half a minute's worth of others waits still
+            until(lambda: lost.id in job_ids(rung(settings.redis_url)), seconds=2 * SECONDS)
+        assert {*job_ids(rung(settings.redis_url))} - {lost.id}  # more than a minute's worth of others waits still
     finally:
         worker.stop()
 

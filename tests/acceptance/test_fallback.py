@@ -16,7 +16,7 @@ from producer import JobDegraded, JobFailed, Settings, State
 from producer.cli import main
 from producer.job import Job
 from tests.celery_view import CeleryView
-from tests.houses import House, house_of, start_worker, until
+from tests.houses import ASYNCIO, House, house_of, start_worker, until
 
 SECONDS = 20.0
 FUNCTIONS = ("fallback.function", "fallback.function_sync", "fallback.function_async")
@@ -148,15 +148,32 @@ def test_flower_shows_it_as_degraded(settings: Settings, tmp_path: Path, pool: s
 # ---- a worker that ends meanwhile ------------------------------------------------------------------------------
 
 
-def test_a_worker_told_to_go_while_a_fallback_is_made_gives_the_job_back(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", [ASYNCIO, "prefork"])
+def test_a_worker_told_to_go_while_a_fallback_is_made_gives_the_job_back(
+    settings: Settings, tmp_path: Path, pool: str
+) -> None:
     begun = tmp_path / "begun"
-    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "0.2"}
-    with house_of(settings, tmp_path, environment=environment) as own:
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "0.2", "SUREFOOT_LEASE_SECONDS": "30"}
+    with house_of(settings, tmp_path, pool=pool, environment=environment) as own:
         job = own.producer.enqueue("fallback.slow", {"begun": str(begun)})
         until(begun.exists)
         own.worker.process.send_signal(signal.SIGQUIT)
         own.worker.process.wait(SECONDS)
         assert (job.refresh().state, job.record.waiting_for, job.record.attempt) == (State.WAITING, "worker", 0)
+
+
+def test_a_child_of_prefork_that_is_told_to_go_while_a_fallback_is_made_gives_the_job_back(
+    settings: Settings, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    with house_of(settings, tmp_path, pool="prefork", environment={"SUREFOOT_LEASE_SECONDS": "30"}) as own:
+        job = own.producer.enqueue("fallback.slow", {"begun": str(begun)})
+        until(begun.exists)
+        begun.unlink()
+        CeleryView(settings).control("revoke", task_id=str(job.id), terminate=True)
+        until(begun.exists)
+        assert (job.refresh().record.crashes, job.state) == (0, State.RUNNING)
+        own.worker.kill()  # it would wait for the fallback
 
 
 def test_a_worker_killed_while_a_fallback_is_made_leaves_the_job_to_another(settings: Settings, tmp_path: Path) -> None:

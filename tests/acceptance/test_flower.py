@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,12 @@ class Flower:
         """What it shows of a job, once it stands so."""
         until(lambda: self.tasks().get(str(job.id), {}).get("state") == state)
         return self.tasks()[str(job.id)]
+
+    def ring(self, jobs: Sequence[Job], state: str) -> dict[str, Any]:
+        """What it shows of the ring of several jobs, once it stands so."""
+        told = f"{len(jobs)} jobs, the first {jobs[0].id}"
+        stands = {"args": told, "state": state}
+        return until(lambda: next((task for task in self.tasks().values() if stands.items() <= task.items()), {}))
 
     def page(self, path: str) -> str:
         """One of its pages, as its password's holder sees it."""
@@ -120,6 +126,27 @@ def test_retries_failures_fallbacks_and_successes_are_shown_as_such(house: House
     assert flower.task(stood_in, "DEGRADED")["name"] == "fallback.value"
     names = {task["name"] for task in flower.tasks().values()}
     assert {"pool.end", "test.raise", "test.fail", "fallback.value"} <= names
+
+
+def test_jobs_that_are_rung_together_are_one_task_of_their_action_that_says_how_many_and_how_they_ended(
+    house: House, flower: Flower
+) -> None:
+    asked: list[tuple[str, dict[str, object]]] = [("pool.remember", {"mark": f"m{n}"}) for n in range(5)]
+    asked += [("pool.end", {"way": way}) for way in ("well", "refused", "too")]
+    asked += [("test.echo", {"value": n}) for n in range(2)]
+    keys = (f"together-{n}" for n in range(len(asked)))
+    jobs = house.producer.enqueue_many(
+        {"action": action, "params": params, "idempotency_key": key}
+        for (action, params), key in zip(asked, keys, strict=True)
+    )
+    well, mixed, sync = jobs[:5], jobs[5:8], jobs[8:]
+    task = flower.ring(well, "SUCCESS")
+    assert (task["name"], "5 succeeded" in task["result"]) == ("pool.remember", True)
+    task = flower.ring(mixed, "FAILURE")
+    assert (task["name"], "1 failed, 2 succeeded" in task["exception"]) == ("pool.end", True)
+    # Those of a sync action are rung singly, and so are each a task of their own.
+    assert [flower.task(job, "SUCCESS")["name"] for job in sync] == ["test.echo"] * 2
+    assert not flower.tasks().keys() & {str(job.id) for job in (*well, *mixed)}
 
 
 def test_every_worker_is_shown_with_what_it_is_doing(house: House, flower: Flower) -> None:

@@ -106,7 +106,7 @@ def test_those_who_stood_in_a_line_that_was_lost_are_performed_within_seconds(
     worker = start_worker(settings, tmp_path / "worker.log", concurrency=100)
     try:
         assert {job.wait(SECONDS).state for job in jobs} == {State.SUCCEEDED}
-        assert worker.events("limit.woken")
+        assert worker.events("limit.lined_up")
     finally:
         worker.stop()
     assert most_at_once(tmp_path / "log", by_process=False) <= 2

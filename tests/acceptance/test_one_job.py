@@ -26,6 +26,12 @@ def test_a_job_is_performed_and_its_result_read_back(house: House) -> None:
     assert decision.latency_ms is not None
 
 
+@pytest.mark.parametrize("which", ["house", "own_house"], ids=["asyncio", "prefork"])
+def test_a_full_collection_spares_what_a_worker_has_loaded(which: str, request: pytest.FixtureRequest) -> None:
+    house: House = request.getfixturevalue(which)
+    assert house.producer.enqueue("test.spared").get(SECONDS) > 50_000
+
+
 def test_every_job_of_a_batch_is_performed_once(house: House) -> None:
     jobs = house.producer.enqueue_many(
         [{"action": "test.add", "params": {"a": n, "b": n}, "idempotency_key": f"batch-{n}"} for n in range(50)]
@@ -105,7 +111,7 @@ def test_a_result_that_json_cannot_hold_fails_the_job_in_words(house: House) -> 
     job = house.producer.enqueue("test.unwritable", {}).wait(SECONDS)
     assert job.state is State.DEAD
     assert job.error is not None
-    assert "result" in job.error["message"]
+    assert "result: holds NaN or an infinity" in job.error["message"]
 
 
 def test_an_unsafe_action_with_no_answer_is_in_doubt_and_not_tried_again(house: House) -> None:

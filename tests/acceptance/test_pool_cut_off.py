@@ -81,6 +81,51 @@ def test_a_revoked_ring_is_cut_off_and_its_job_goes_on_by_its_policy(
     assert_no_ring_is_out(house.settings)
 
 
+def test_a_hard_time_limit_of_celery_s_ends_a_child_of_prefork_whether_or_not_it_can_still_write(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    worker = start_worker(settings, tmp_path / "worker.log", pool="prefork", options=HARD)
+    try:
+        safe, unsafe = enqueue_singly(lone_producer, [gate.request(0), gate.request(1, effect="unsafe")])
+        until(lambda: unsafe.refresh().state is State.IN_DOUBT)
+        assert unsafe.error is not None
+        # It had a tenth of a second to say so itself.
+        assert unsafe.error["message"] == "the attempt was cut off: time limit" or unsafe.error["type"] == "WorkerLost"
+        gate.wait_for(begun=3)
+        gate.open()
+        assert safe.get(SECONDS) == "done"
+        assert safe.record.attempt + safe.record.crashes > 1
+    finally:
+        gate.open()
+        worker.stop()
+
+
+def test_a_ring_that_is_revoked_under_way_in_a_child_of_prefork_ends_the_child_and_its_job_goes_on_by_its_policy(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    environment = {"SUREFOOT_LEASE_SECONDS": "30", "SUREFOOT_THREADS_LEFT_BEHIND_CAP": "1"}
+    worker = start_worker(settings, tmp_path / "worker.log", pool="prefork", environment=environment)
+    try:
+        safe, unsafe = enqueue_singly(
+            lone_producer, [gate.request(0, "pool.wait_sync"), gate.request(1, effect="unsafe")]
+        )
+        gate.wait_for(begun=2)
+        for job in (safe, unsafe):
+            CeleryView(settings).control("revoke", task_id=str(job.id), terminate=True)
+        until(lambda: unsafe.refresh().state is State.IN_DOUBT)
+        assert unsafe.error is not None
+        assert unsafe.error["message"] == "the attempt was cut off: terminated"
+        gate.wait_for(begun=3)
+        gate.open()
+        assert safe.get(SECONDS) == "done"
+        assert whys(safe) == ["retry", "succeeded"]
+        assert_no_ring_is_out(settings)
+        assert not worker.events("worker.recycling")  # the child's thread went with the child
+    finally:
+        gate.open()
+        worker.stop()
+
+
 def test_an_unsafe_job_whose_ring_is_revoked_under_way_is_in_doubt(house: House, view: CeleryView, gate: Gate) -> None:
     (job,) = enqueue_singly(house.producer, [gate.request(0, effect="unsafe")])
     gate.wait_for(begun=1)
@@ -179,5 +224,34 @@ def test_a_worker_with_too_many_threads_left_behind_ends_in_good_order(
         assert worker.process.wait(SECONDS) == 0
         assert [line["threads_left_behind"] for line in worker.events("worker.recycling")] == [3]
         assert last.refresh().state is State.DEAD
+    finally:
+        worker.stop()
+
+
+def test_a_worker_whose_child_has_too_many_threads_left_behind_ends_with_all_its_children(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    environment = {"SUREFOOT_THREADS_LEFT_BEHIND_CAP": "1"}
+    worker = start_worker(settings, tmp_path / "worker.log", pool="prefork", environment=environment)
+    try:
+        (job,) = lone_producer.enqueue_many([gate.request(0, "pool.outlive")])
+        assert worker.process.wait(SECONDS) == 0
+        assert [line["threads_left_behind"] for line in worker.events("worker.recycling")] == [1]
+        assert job.refresh().state is State.DEAD
+    finally:
+        worker.stop()
+
+
+def test_threads_that_a_stop_leaves_behind_are_no_reason_to_end(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    environment = {"SUREFOOT_THREADS_LEFT_BEHIND_CAP": "1", "REMAP_SIGTERM": "SIGQUIT"}
+    worker = start_worker(settings, tmp_path / "worker.log", environment=environment)
+    try:
+        lone_producer.enqueue_many([gate.request(0, "pool.wait_sync")])
+        until(gate.notes)
+        worker.stop()
+        assert worker.events("worker.stopping")
+        assert not worker.events("worker.recycling")
     finally:
         worker.stop()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from producer import Settings, State
 from tests.celery_view import CeleryView
-from tests.gates import enqueue_singly, whys
-from tests.houses import House, house_of, until
+from tests.gates import Gate, enqueue_singly, whys
+from tests.houses import House, house_of, until, worker_environment
 
 SECONDS = 30.0
 # Code of an author's, beside his actions, that ends the process: how to give it its way, and why the job ends.
@@ -89,3 +91,29 @@ def test_a_check_that_would_end_the_process_ends_its_own_job_alone(house: House,
         assert neighbour.wait(SECONDS).state is State.SUCCEEDED
     assert_it_goes_on(house)
     assert len(house.worker.events("loop.interrupted")) == interruptions
+
+
+def test_an_action_that_keeps_the_loop_for_longer_than_its_lease_is_named_with_its_stack_and_keeps_its_job(
+    house: House, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path)
+    lease_seconds = float(worker_environment(house.settings)["SUREFOOT_LEASE_SECONDS"])
+    (job,) = enqueue_singly(house.producer, [gate.request(0, "pool.block")])
+    gate.wait_for(begun=1)
+    claimed_until = job.refresh().record.lease_expires_at
+    assert claimed_until is not None
+    # The first lease has been over for a second then, in which the rescue looked several times.
+    long_after = claimed_until + timedelta(seconds=lease_seconds + 1)
+    try:
+        until(lambda: (job.refresh().record.lease_expires_at or claimed_until) > long_after)
+    finally:
+        gate.open()
+    assert job.get(SECONDS) == "done"
+    assert (job.record.attempt, job.record.crashes) == (1, 0)
+    assert [event.kind for event in job.events] == ["accepted", "claimed", "intended", "succeeded"]
+    assert [line["what"] for line in gate.notes()] == ["began", "ended"]
+    (line,) = [line for line in house.worker.events("loop.blocked") if line["by"] == f"pool.block {job.id}"]
+    assert "in block\n" in line["stack"]
+    assert "in wait_sync\n" in line["stack"]
+    until(lambda: house.worker.events("loop.free"))
+    assert_it_goes_on(house)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from producer import Producer, Settings, State
+from producer import Job, Producer, Settings, State
 from tests.celery_view import CeleryView
 from tests.gates import Gate, enqueue_singly, whys
-from tests.houses import STOP_SECONDS, WorkerProcess, start_worker, until
+from tests.houses import ASYNCIO, WorkerProcess, start_worker, until
 from worker.perform import LAST_WORDS_SECONDS
 
 SECONDS = 30.0
+# What is given back is written, and the interpreter ends: 0.2 s where nobody else is at work.
+ENDING_SECONDS = 4.0
 # Whatever is about to be performed waits for a lock, as it would for a slow disk.
 HOLD_INTENTS = """
 SELECT pg_advisory_lock(1);
@@ -34,6 +38,30 @@ def gate(tmp_path: Path) -> Gate:
 def told_to(worker: WorkerProcess, number: signal.Signals) -> WorkerProcess:
     worker.process.send_signal(number)
     return worker
+
+
+def assert_given_back(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        record = job.refresh().record
+        assert (record.state, record.waiting_for, record.attempt, record.crashes) == (State.WAITING, "worker", 0, 0)
+
+
+def assert_in_doubt(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        assert job.refresh().state is State.IN_DOUBT
+        assert job.error is not None
+        assert job.error["message"] == "the attempt was cut off: stopping"
+
+
+def assert_done_by_another(jobs: Sequence[Job], settings: Settings, tmp_path: Path, gate: Gate) -> None:
+    gate.open()
+    worker = start_worker(settings, tmp_path / "second.log", concurrency=20)
+    try:
+        assert [job.get(SECONDS) for job in jobs] == ["done"] * len(jobs)
+        assert {tuple(whys(job)) for job in jobs} == {("returned", "succeeded")}
+        assert {job.record.attempt for job in jobs} == {1}
+    finally:
+        worker.stop()
 
 
 def test_a_worker_that_ends_warmly_finishes_what_it_runs_and_puts_back_the_rings_that_it_has_not_begun(
@@ -93,21 +121,9 @@ def test_a_worker_that_ends_coldly_gives_back_what_can_be_repeated_and_the_next_
         told_to(first, signal.SIGQUIT).process.wait(float(soft) + 15)
     finally:
         first.stop()
-    for job in pure:
-        record = job.refresh().record
-        assert (record.state, record.waiting_for, record.attempt, record.crashes) == (State.WAITING, "worker", 0, 0)
-    for job in unsafe:
-        assert job.refresh().state is State.IN_DOUBT
-        assert job.error is not None
-        assert job.error["message"] == "the attempt was cut off: stopping"
-    gate.open()
-    second = start_worker(settings, tmp_path / "second.log", concurrency=20)
-    try:
-        assert [job.get(SECONDS) for job in pure] == ["done"] * len(pure)
-        assert {tuple(whys(job)) for job in pure} == {("returned", "succeeded")}
-        assert {job.record.attempt for job in pure} == {1}
-    finally:
-        second.stop()
+    assert_given_back(pure)
+    assert_in_doubt(unsafe)
+    assert_done_by_another(pure, settings, tmp_path, gate)
 
 
 def test_five_hundred_in_flight_are_given_back_within_the_grace_and_no_doubt_is_left_that_need_not_be(
@@ -132,7 +148,7 @@ def test_five_hundred_in_flight_are_given_back_within_the_grace_and_no_doubt_is_
     assert {(job.record.attempt, job.record.crashes, job.record.waiting_for) for job in pure} == {(0, 0, "worker")}
     assert {job.refresh().state for job in unsafe} == {State.IN_DOUBT}  # their requests may have left
     assert {job.refresh().state for job in not_begun} == {State.QUEUED}
-    assert took < grace + LAST_WORDS_SECONDS + STOP_SECONDS / 2
+    assert took < grace + LAST_WORDS_SECONDS + ENDING_SECONDS
 
 
 def test_what_ends_while_a_worker_waits_before_it_ends_coldly_is_done_and_its_ring_does_not_come_back(
@@ -172,17 +188,31 @@ def test_flower_hears_how_the_tasks_ended_that_a_stopping_worker_finished(
         worker.stop()
 
 
-@pytest.mark.parametrize("signals", [["SIGQUIT"], ["SIGTERM", "SIGQUIT"]], ids=["at once", "after all"])
+@pytest.mark.parametrize(
+    ("pool", "signals"),
+    [(ASYNCIO, ["SIGQUIT"]), (ASYNCIO, ["SIGTERM", "SIGQUIT"]), ("prefork", ["SIGQUIT"])],
+    ids=["at once", "after all", "prefork"],
+)
 def test_a_worker_that_ends_coldly_does_not_wait_for_a_ledger_that_does_not_answer(
-    settings: Settings, lone_producer: Producer, engine: Engine, tmp_path: Path, gate: Gate, signals: list[str]
+    settings: Settings,
+    lone_producer: Producer,
+    engine: Engine,
+    tmp_path: Path,
+    gate: Gate,
+    pool: str,
+    signals: list[str],
 ) -> None:
     environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "0", "SUREFOOT_LEASE_SECONDS": "30"}
-    worker = start_worker(settings, tmp_path / "worker.log", concurrency=20, environment=environment)
+    concurrency = 20 if pool == ASYNCIO else 3
+    worker = start_worker(
+        settings, tmp_path / "worker.log", pool=pool, concurrency=concurrency, environment=environment
+    )
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql(HOLD_INTENTS)
             jobs = lone_producer.enqueue_many(gate.requests(range(3), effect="unsafe"))
-            until(lambda: connection.exec_driver_sql(HELD).scalar())
+            at_once = 1 if pool == ASYNCIO else 3  # one statement, or each child's own
+            until(lambda: connection.exec_driver_sql(HELD).scalar() == at_once)
             for name in signals:
                 told_to(worker, signal.Signals[name])
                 until(lambda: "shutdown" in worker.log.read_text() or "Ctrl+C" in worker.log.read_text())
@@ -192,3 +222,91 @@ def test_a_worker_that_ends_coldly_does_not_wait_for_a_ledger_that_does_not_answ
     finally:
         worker.stop()
     assert gate.notes() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "remapped"),
+    [(signal.SIGQUIT, {}), (signal.SIGTERM, {"REMAP_SIGTERM": "SIGQUIT"})],
+    ids=["SIGQUIT", "SIGTERM, remapped"],
+)
+def test_a_prefork_worker_that_ends_coldly_has_its_children_give_back_what_they_run_and_no_attempt_is_spent(
+    settings: Settings,
+    lone_producer: Producer,
+    tmp_path: Path,
+    gate: Gate,
+    number: signal.Signals,
+    remapped: dict[str, str],
+) -> None:
+    grace = 1.0
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": f"{grace:g}", "SUREFOOT_LEASE_SECONDS": "30"} | remapped
+    first = start_worker(settings, tmp_path / "first.log", pool="prefork", concurrency=4, environment=environment)
+    try:
+        pure = enqueue_singly(lone_producer, [gate.request(0), gate.request(1, "pool.wait_sync")])
+        names = {2: "pool.wait", 3: "pool.wait_sync"}
+        unsafe = enqueue_singly(lone_producer, [gate.request(n, name, effect="unsafe") for n, name in names.items()])
+        gate.wait_for(begun=4)
+        told_at = time.monotonic()
+        assert told_to(first, number).process.wait(SECONDS) == 0
+        assert time.monotonic() - told_at < grace + LAST_WORDS_SECONDS + ENDING_SECONDS
+    finally:
+        first.stop()
+    assert_given_back(pure)
+    assert_in_doubt(unsafe)
+    assert_done_by_another(pure, settings, tmp_path, gate)
+
+
+def test_a_child_of_prefork_that_is_told_to_end_twice_still_gives_back_what_it_runs(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "0", "SUREFOOT_LEASE_SECONDS": "30"}
+    worker = start_worker(settings, tmp_path / "worker.log", pool="prefork", environment=environment)
+    try:
+        jobs = enqueue_singly(lone_producer, [gate.request(0, "pool.ignore")])  # it takes all the time for last words
+        gate.wait_for(begun=1)
+        told_to(worker, signal.SIGQUIT)
+        (overheard, *_) = until(lambda: gate.notes("overheard"))
+        os.kill(overheard["pid"], signal.SIGTERM)
+        assert worker.process.wait(SECONDS) == 0
+    finally:
+        worker.stop()
+    assert_given_back(jobs)
+
+
+def test_what_a_child_of_prefork_begins_while_its_worker_ends_coldly_is_given_back_too(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "0", "SUREFOOT_LEASE_SECONDS": "30"}
+    worker = start_worker(settings, tmp_path / "worker.log", pool="prefork", concurrency=1, environment=environment)
+    view = CeleryView(settings)
+    (child,) = worker.children
+    try:
+        child.suspend()
+        (job,) = enqueue_singly(lone_producer, [gate.request(0)])
+        until(lambda: view.depth() == 0 and view.pool())  # the answer comes after it has been handed over
+        told_to(worker, signal.SIGQUIT)
+        until(lambda: "Ctrl+C" in worker.log.read_text())
+        child.resume()
+        assert worker.process.wait(SECONDS) == 0
+    finally:
+        worker.stop()
+    record = job.refresh().record
+    assert record.state in {State.WAITING, State.QUEUED}  # which it is where it was told before it had claimed the job
+    assert (record.attempt, record.crashes) == (0, 0)
+
+
+def test_a_worker_of_threads_that_is_told_to_end_coldly_ends_what_it_runs_all_the_same(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "0"}
+    worker = start_worker(settings, tmp_path / "worker.log", pool="threads", environment=environment)
+    try:
+        (job,) = lone_producer.enqueue_many([gate.request(0)])
+        gate.wait_for(begun=1)
+        told_to(worker, signal.SIGQUIT)
+        until(lambda: "shutdown" in worker.log.read_text())
+        gate.open()
+        worker.process.wait(SECONDS)
+        assert (job.refresh().state, job.record.crashes) == (State.SUCCEEDED, 0)
+    finally:
+        gate.open()
+        worker.stop()

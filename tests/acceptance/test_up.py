@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -31,7 +31,7 @@ def write(name: str) -> str:
 '''
 
 
-@contextmanager
+@contextlib.contextmanager
 def upped(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """All of it, up, and what it said."""
     (folder / "greetings.py").write_text(ACTIONS)
@@ -65,12 +65,28 @@ def typed_as_told(said: str, folder: Path) -> str:
     return done.stdout
 
 
+def pools(flower: str, user: tuple[str, str]) -> list[str]:
+    """The pools of all workers, as `celery inspect stats` tells of them."""
+
+    def told() -> list[str]:
+        answer = httpx.get(f"http://{flower}/api/workers", params={"refresh": 1}, auth=user, timeout=20).json()
+        return [worker["stats"]["pool"]["implementation"] for worker in answer.values() if "stats" in worker]
+
+    return until(told)
+
+
 def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
 def living(processes: list[psutil.Process]) -> list[str]:
-    return [" ".join(p.cmdline()) for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    """The command lines of those that live. One that ends between two of the questions here is not among them."""
+    lines = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                lines.append(" ".join(process.cmdline()))
+    return lines
 
 
 @pytest.mark.timeout(180)
@@ -91,6 +107,7 @@ def test_everything_is_up_at_the_addresses_it_prints_and_ctrl_c_leaves_nothing_b
             assert flower[3] in shown.text
         assert httpx.get(f"http://{flower[3]}/", auth=(flower[1], flower[2])).status_code == 200
         assert httpx.get(f"http://{flower[3]}/").status_code == 401
+        assert pools(flower[3], (flower[1], flower[2])) == ["worker.pool:TaskPool"]  # nobody has named one
         assert "succeeded" in typed_as_told(said, tmp_path)
         environment = (tmp_path / ".surefoot" / "demo" / "env").read_text()
         assert f"SUREFOOT_API_URL={api[1]}" in environment

@@ -22,13 +22,15 @@ from producer import Job, JobNotFound, JobUnfinished, LedgerUnavailable, Produce
 from producer.announce import CHANNEL_PREFIX, Announcer
 from producer.ledger import reads
 from producer.ledger.engine import open_engine
-from tests.houses import until, worker_environment
+from tests.gates import Gate
+from tests.houses import start_worker, until, worker_environment
 from worker.dev.servers import Servers, Valkey
 
 SECONDS = 20.0
 # What a wake-up may take on a busy machine; a look never comes.
 SOON_SECONDS = 0.5
 NEVER = math.inf
+OUTLASTED_SECONDS = 4.0
 
 SETTLE = text("UPDATE jobs SET state = :state, finished_at = clock_timestamp() WHERE id = ANY(:ids)")
 
@@ -131,6 +133,27 @@ def test_a_waiter_wakes_at_once_when_the_end_is_announced_and_needs_no_look(
     ended, woken = waiter.result(SECONDS)
     assert ended.state is state
     assert woken - announced < SOON_SECONDS
+
+
+def test_a_worker_wakes_whoever_waits_for_what_it_has_settled(
+    settings: Settings,
+    patient: Producer,
+    client: redis.Redis,
+    threads: ThreadPoolExecutor,
+    looks: Looks,
+    tmp_path: Path,
+) -> None:
+    gate = Gate(tmp_path)
+    worker = start_worker(settings, tmp_path / "worker.log")
+    try:
+        looks.blind = True
+        jobs = patient.enqueue_many(gate.requests(range(3)))
+        waiters = [threads.submit(job.wait, SECONDS) for job in jobs]
+        until(lambda: listened_for(client, *jobs))
+        gate.open()
+        assert [waiter.result(SECONDS).state for waiter in waiters] == [State.SUCCEEDED] * 3
+    finally:
+        worker.stop()
 
 
 def test_an_announcement_of_a_job_that_goes_on_is_no_end(
@@ -289,7 +312,8 @@ def test_a_ledger_that_goes_away_during_a_wait_is_a_typed_error_for_everybody_wh
     threads: ThreadPoolExecutor,
 ) -> None:
     jobs = ask(lone_producer, 3)
-    waiters: list[Future[Job]] = [threads.submit(job.wait, SECONDS) for job in jobs]
+    # An outage is outlasted while the wait's own time goes on, so that the error comes at its end.
+    waiters: list[Future[Job]] = [threads.submit(job.wait, OUTLASTED_SECONDS) for job in jobs]
     until(lambda: listened_for(client, *jobs))
     name = settings.database_url.rsplit("/", 1)[1]
     administration = open_engine(dev_servers.database_url, connections=1, name="tests")

@@ -21,11 +21,13 @@ class Crew:
         pool: Celery's name of it.
         processes: Workers that are started.
         concurrency: Of each.
+        slowness: How much longer than usual they take to start and to end, at most.
     """
 
     pool: str
     processes: int
     concurrency: int
+    slowness: float = 1.0
 
     def __str__(self) -> str:
         return f"{self.processes} of `-P {self.pool} -c {self.concurrency}`"

@@ -10,23 +10,21 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
-from uuid_utils.compat import uuid7
 
 from producer import Settings
 from producer.client import Producer
-from producer.envelope import Envelope, Request, seal
+from producer.envelope import Envelope, Request
 from producer.ledger.accept import accept
 from producer.ledger.engine import open_engine
 from producer.ledger.reads import PublishedAction
 from producer.ledger.states import State
 from producer.ring import Bell, Ring
-from producer.schema import check_params
+from producer.sealing import seal_by
 from tests.benchmarks.stage import Stage
 from worker.attempt import Attempt, Intent, Settlement
 from worker.statements import Wanted, claim, intend, settle
@@ -95,8 +93,7 @@ def _producer_steps(stage: Stage, engine: Engine, jobs: int) -> list[tuple[str, 
 
 def _sealed(action: PublishedAction, number: int) -> Envelope:
     request = Request(action=action.name, params={"number": number}, idempotency_key=f"step-{number}")
-    check_params(action, request.params)
-    return seal(request, tenant="default", version=1, queue="actions", now=datetime.now(UTC), new_id=uuid7)
+    return seal_by({action.name: action}, request, tenant="default", queue="actions")
 
 
 def _ring(envelope: Envelope) -> Ring:

@@ -105,7 +105,7 @@ class Workers:
         Raises:
             Stalled: If one does not.
         """
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS * self.crew.slowness
         while not all(b" ready." in log.read_bytes() for log in self.logs):
             self.check()
             if time.monotonic() > deadline:
@@ -118,7 +118,7 @@ class Workers:
             process.terminate()
         for process in self.processes:
             try:
-                process.wait(STOP_SECONDS)
+                process.wait(STOP_SECONDS * self.crew.slowness)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -5,7 +5,7 @@ Started as ``python -m tests.integration.breaker_process URL COUNT MODE``; each 
     watch   calls again and again until it is refused, and notes down when that was
     race    calls again and again until the breaker is closed; whose call tries notes down its process, and waits for
             ``well``
-    die     the same, with a lease that ends soon: whose call tries is killed
+    die     the same: whose call tries is killed
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from worker.breaker_answers import BreakerOpen
 from worker.breaker_calls import Ticket
 
 PAUSE_SECONDS = 0.001
-# How long a probe may take, in each mode.
-LEASE_SECONDS = {"watch": 60.0, "race": 60.0, "die": 0.1}
+# How long a probe may take.
+LEASE_SECONDS = 600.0
 # How often each was refused by the time that all of them race.
 REFUSALS = 10
 
@@ -38,20 +38,20 @@ async def main(url: str, mode: str, recovery_seconds: float) -> None:
     client: Any = redis.asyncio.Redis.from_url(url, decode_responses=True)
     async with processes(url, 1, recovery_seconds=recovery_seconds) as (one,):
         await client.rpush("ready", os.getpid())
-        await (watch if mode == "watch" else race)(one, client, LEASE_SECONDS[mode])
+        await (watch if mode == "watch" else race)(one, client)
     await client.aclose()
 
 
-async def watch(one: Process, client: Any, lease: float) -> None:
-    while (ticket := await admitted(one, lease)) is not None:
+async def watch(one: Process, client: Any) -> None:
+    while (ticket := await admitted(one)) is not None:
         one.calls.record(ticket, failed=None)  # a success would end the row of failures that is to open it
         await asyncio.sleep(PAUSE_SECONDS)
     await client.rpush("seen", time.monotonic())
 
 
-async def race(one: Process, client: Any, lease: float) -> None:
+async def race(one: Process, client: Any) -> None:
     refused = 0
-    while (ticket := await admitted(one, lease)) is None or ticket.token or ticket.local:
+    while (ticket := await admitted(one)) is None or ticket.token or ticket.local:
         if ticket is not None and ticket.local:  # Redis took its time, on a full machine: that was this process's word
             await asyncio.sleep(PAUSE_SECONDS)
             continue
@@ -67,9 +67,9 @@ async def race(one: Process, client: Any, lease: float) -> None:
     await client.rpush("closed", time.monotonic())
 
 
-async def admitted(one: Process, lease: float) -> Ticket | None:
+async def admitted(one: Process) -> Ticket | None:
     try:
-        return await one.calls.admit(lease_seconds=lease)
+        return await one.calls.admit(lease_seconds=LEASE_SECONDS)
     except BreakerOpen:
         return None
 

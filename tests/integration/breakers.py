@@ -11,7 +11,7 @@ import pybreaker
 import redis
 
 from producer.breaker_scripts import ADMIT, FORCE, LOOK, RECORD
-from producer.breaker_words import HOLDS, MOVES, Transition, as_text, held_key_of, keys_of, transition_of
+from producer.breaker_words import HOLDS, MOVES, Transition, as_text, held_key_of, keys_of, line_key_of, transition_of
 from tasks import Dependency
 from tests import loops
 from worker.breaker import FleetBreaker
@@ -22,6 +22,8 @@ from worker.breaker_word import Word
 from worker.fleet import Fleet
 
 NAME = "llm"
+# The epoch of a call that began since the breaker last moved, whenever that was.
+THIS_TIME = 2 * 1_764_000_000_000
 
 
 @dataclass(slots=True)
@@ -31,9 +33,10 @@ class InRedis:
     client: redis.Redis
     dependency: Dependency
     name: str = NAME
+    pace: float | None = None  # how far apart in milliseconds they look by themselves; None is as they are let go
 
     def admit(self, now: int, token: str, lease_ms: int, *, parks: bool, job: str = "") -> Answer:
-        return self._run(ADMIT, now, token, lease_ms, int(parks), self._gap, job=job)
+        return self._run(ADMIT, now, token, lease_ms, int(parks), self._gap, self.pace or self._gap, job=job)
 
     def record(self, now: int, seen: Seen, *, jitter: float, job: str = "") -> Answer:
         declared = self.dependency
@@ -48,7 +51,8 @@ class InRedis:
         )
 
     def force(self, now: int, want: str, *, for_ms: int = 0) -> Answer:
-        return answer_of(self._eval(FORCE, now, want, for_ms, "because", more_keys=[held_key_of(self.name), HOLDS]))
+        keys = [held_key_of(self.name), HOLDS, line_key_of(self.name)]
+        return answer_of(self._eval(FORCE, now, want, for_ms, "because", more_keys=keys))
 
     def look(self, now: int) -> dict[str, str]:
         _, _, flat, _, _ = self._eval(LOOK, now, more_keys=[held_key_of(self.name)])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 import redis
 
-from producer.ring import Ring
+from producer.ring import Ring, ahead
 from tasks import ActionSpec
 from tests.unit.test_spec import plain, spec_of
 from worker.limits import Blocked, Limits
@@ -79,6 +79,11 @@ def limited(name: str = "test.it", **limits: Any) -> ActionSpec:
 def job(number: int) -> Ring:
     """A job by the order in which it was accepted."""
     return Ring(UUID(int=(number << 80) | number), "test.it", "actions", 5, f"00-{number}", "request “7”", 100)
+
+
+def woken(ring: Ring) -> Ring:
+    """Return the ring with which the job of this one is told of its place: the same, ahead of its queue."""
+    return replace(ring, priority=ahead(ring.priority))
 
 
 def jobs(count: int, first: int = 1) -> list[Ring]:

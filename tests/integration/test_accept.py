@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import Any
@@ -28,7 +29,9 @@ from producer import (
     UnknownAction,
 )
 from producer.acting import user_here, via_host
+from producer.envelope import Envelope
 from producer.errors import KeyInFlight
+from producer.ledger.accept import COLUMNS
 from tests.houses import until
 from tests.locks import waiting_for_locks
 
@@ -229,14 +232,18 @@ def test_a_bad_request_in_a_batch_refuses_the_whole_batch_and_says_which(
     assert rows(engine) == 0
 
 
+def test_every_field_of_an_envelope_is_sent() -> None:
+    assert set(COLUMNS) == {field.name for field in fields(Envelope)}
+
+
 @pytest.mark.parametrize(
     ("requests", "where", "problem"),
     [
         (repeat({"action": "test.add", "params": ADD}), "requests", r"are more than the 10,000 of a batch"),
         (
-            repeat({"action": "test.fail", "params": {"times": 1, "message": "x" * 1_000_000}}, 68),
+            repeat({"action": "test.fail", "params": {"times": 1, "message": "x" * 1_000_000}}, 34),
             "requests",
-            r"up to this one have 68,001,632 characters; the limit of a batch is 67,108,864; pass them in several",
+            r"up to this one have 34,000,816 characters; the limit of a batch is 33,554,432; pass them in several",
         ),
     ],
     ids=["an endless one", "more text than Postgres takes"],

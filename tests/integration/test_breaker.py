@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 from contextlib import suppress
@@ -13,17 +14,17 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from producer.breaker_words import Transition
+from producer.breaker_words import Transition, key_of
 from tests.integration.breakers import NAME, Process, moves_in, processes
 from tests.loops import on_a_loop, until
 from worker.breaker_answers import BreakerOpen
-from worker.breaker_calls import Ticket
+from worker.breaker_calls import HEARD_MS, Ticket
 from worker.dev.servers import Valkey
 
 
-async def gets_through(process: Process) -> Ticket | None:
+async def gets_through(process: Process, *, lease_seconds: float = 5) -> Ticket | None:
     try:
-        return await process.calls.admit(lease_seconds=5)
+        return await process.calls.admit(lease_seconds=lease_seconds)
     except BreakerOpen:
         return None
 
@@ -185,14 +186,104 @@ async def test_a_turn_to_try_of_which_whoever_has_it_heard_too_late_is_another_s
 
 
 @on_a_loop
-async def test_whoever_tries_has_the_whole_lease(redis_url: str) -> None:
-    async with processes(redis_url, 1, recovery_seconds=0.05) as (one,):
-        await one.fail(5)
-        assert (await soon_gets_through(one)).token
-        await one.told()
+async def test_whoever_tries_has_its_turn_for_as_long_as_its_call_is_under_way(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.breaker_calls.PROLONG_SECONDS", 0.01)
+    async with processes(redis_url, 2, recovery_seconds=0.05) as (one, other):
         with redis.Redis.from_url(redis_url) as client:
-            (seconds, _), lease = client.time(), float(client.hget(f"surefoot:breaker:{NAME}", "lease") or 0)
-        assert lease / 1000 - seconds > 5  # its call's five seconds, and some to spare
+
+            async def lease() -> float:
+                return float(client.hget(key_of(NAME), "lease") or 0)
+
+            async def is_prolonged() -> bool:
+                return await lease() > before
+
+            await one.fail(5)
+            ticket = await until(lambda: gets_through(one, lease_seconds=600))
+            assert ticket is not None
+            for _ in range(3):
+                before = await lease()
+                await until(is_prolonged)
+            lasts_until, (seconds, us) = await lease(), client.time()
+            assert lasts_until - (seconds * 1000 + us / 1000) <= 9_000  # as the docs have it, should it die
+            assert await gets_through(other) is None
+            one.calls.record(ticket, failed=True)
+            await one.told()
+            before = await lease()
+            assert (client.hget(key_of(NAME), "state"), before) == (b"open", 0)
+            second = await soon_gets_through(other)
+            await until(is_prolonged)
+            other.calls.record(second, failed=None)
+            await other.told()
+            assert client.hget(key_of(NAME), "token") == b""
+
+
+@on_a_loop
+async def test_a_redis_that_pauses_ends_nobody_s_turn(own_valkey: Valkey) -> None:
+    async with processes(own_valkey.url, 2, recovery_seconds=0.05) as (one, other):
+        with redis.Redis.from_url(own_valkey.url) as client:
+
+            async def is_kept() -> bool:
+                (seconds, us), lease = client.time(), client.hget(key_of(NAME), "lease")
+                return bool(float(lease or 0) - (seconds * 1000 + us / 1000) > HEARD_MS)
+
+            async def is_away() -> bool:
+                return bool(one.away)
+
+            async def answers_again() -> bool:
+                assert await gets_through(other) is None
+                return not one.fleet._told  # noqa: SLF001  what it says once an outage
+
+            await one.fail(5)
+            ticket = await soon_gets_through(one)
+            await until(is_kept)
+            os.kill(own_valkey.pid, signal.SIGSTOP)
+            try:
+                await until(is_away)
+            finally:
+                os.kill(own_valkey.pid, signal.SIGCONT)
+            await until(answers_again)
+            assert client.hget(key_of(NAME), "token") == ticket.token.encode()
+        one.calls.record(ticket, failed=False)
+        await one.told()
+        assert [move.becomes for move in moves_at(own_valkey.url)] == ["open", "half-open", "closed"]
+
+
+@on_a_loop
+async def test_a_call_whose_turn_was_over_does_not_go_on_in_another_one(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.breaker_calls.PROLONG_SECONDS", 0.01)
+    async with processes(redis_url, 2, recovery_seconds=0.05) as (one, other):
+        with redis.Redis.from_url(redis_url) as client:
+            await one.fail(5)
+            assert (await soon_gets_through(one)).token
+            before = int(client.hget(key_of(NAME), "epoch") or 0)
+            client.hset(key_of(NAME), mapping={"state": "open", "until": 0, "token": ""})  # an operator's auto
+
+            async def has_begun_anew_and_given_up() -> bool:
+                epoch, token = client.hmget(key_of(NAME), "epoch", "token")
+                return int(epoch) > before and not token
+
+            await until(has_begun_anew_and_given_up)
+            second = await soon_gets_through(other)
+            assert second.token
+            assert client.hget(key_of(NAME), "token") == second.token.encode()
+
+
+@on_a_loop
+async def test_a_call_that_should_long_be_over_has_no_turn_any_more(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.breaker_calls.PROLONG_SECONDS", 0.01)
+    monkeypatch.setattr("worker.breaker_calls.SPARE_SECONDS", 0.0)
+    async with processes(redis_url, 2, recovery_seconds=0.05) as (one, other):
+        await one.fail(5)
+        await until(lambda: _is_due(redis_url))
+        assert (await one.calls.admit(lease_seconds=0.5)).token
+        assert await gets_through(other) is None
+        assert (await soon_gets_through(other)).token  # and nobody has told of the first
 
 
 @pytest.mark.parametrize("end", [{}, {"answered": True}], ids=["says nothing", "was answered"])
@@ -261,6 +352,58 @@ async def test_whoever_does_not_wait_in_the_line_tries_as_soon_as_that_may_be(re
             with pytest.raises(BreakerOpen):
                 await one.calls.admit(lease_seconds=1, parks=True)
         assert (await soon_gets_through(one)).token  # and not after minutes, as the third of those
+
+
+@on_a_loop
+@pytest.mark.parametrize(
+    ("recovery_seconds", "per_second", "apart_ms"), [(60, 10, 1_000), (40, 5, 2_000), (40, 2, 2_000), (40, 0.25, 4_000)]
+)
+async def test_jobs_that_wait_look_by_themselves_less_often_than_they_are_let_go_but_soon_enough_to_try(
+    redis_url: str, recovery_seconds: float, per_second: float, apart_ms: int
+) -> None:
+    async with processes(redis_url, 1, release_per_second=per_second, recovery_seconds=recovery_seconds) as (one,):
+        with redis.Redis.from_url(redis_url) as client:
+            await one.fail(5)
+            places = []
+            for _ in range(4):
+                with pytest.raises(BreakerOpen):
+                    await one.calls.admit(lease_seconds=1, parks=True)
+                places.append(int(client.hget(key_of(NAME), "line") or 0))
+            (opened,) = moves_in(client)
+        assert [later - sooner for sooner, later in itertools.pairwise(places)] == [apart_ms] * 3
+        assert opened.release_per_second == per_second
+
+
+@on_a_loop
+async def test_a_call_that_would_be_refused_is_before_it_takes_anything_else_and_no_turn_begins_by_that(
+    redis_url: str,
+) -> None:
+    async with processes(redis_url, 1, recovery_seconds=60) as (one,):
+        await one.calls.check(parks=True)
+        await one.fail(5)
+        for parks in (True, False):
+            with pytest.raises(BreakerOpen):
+                await one.calls.check(parks=parks)
+        with redis.Redis.from_url(redis_url) as client:
+            client.hset(key_of(NAME), "until", 0)
+            await one.calls.check(parks=True)
+            await one.calls.check(parks=True)
+            assert client.hget(key_of(NAME), "state") == b"open"
+        assert (await one.calls.admit(lease_seconds=5, parks=True)).token
+        with pytest.raises(BreakerOpen):
+            await one.calls.check(parks=True)
+
+
+@on_a_loop
+async def test_while_it_is_closed_and_without_redis_nothing_is_refused_before(own_valkey: Valkey) -> None:
+    async with processes(own_valkey.url, 1) as (one,):
+        await one.succeed()
+        asked = one.calls.asked
+        await one.calls.check(parks=True)
+        assert one.calls.asked == asked
+        await one.fail(5)
+        own_valkey.kill()
+        await one.calls.check(parks=True)
 
 
 # ---- pybreaker's face ------------------------------------------------------------------------------------------

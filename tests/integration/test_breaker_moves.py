@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
@@ -18,11 +18,12 @@ from producer.breaker_words import MOVES, Transition
 from producer.ledger import breakers as ledger
 from tasks import Dependency
 from tests.houses import until
-from tests.integration.breakers import NAME, InRedis
+from tests.integration.breakers import NAME, THIS_TIME, InRedis
 from worker.breaker_answers import Seen
 from worker.breaker_moves import Moves
 from worker.dev.servers import Valkey
 from worker.relay import EXPIRE
+from worker.seldom_redis import SeldomRedis
 from worker.statements import Wanted, claim
 
 NOW = 1_764_000_000_000
@@ -42,13 +43,14 @@ def go_round(place: InRedis, at: int) -> None:
     epoch = place.admit(at, "t", 1_000, parks=False).epoch
     for _ in range(5):
         place.record(at, Seen(epoch=epoch, bad=1), jitter=0)
-    place.admit(at + 60_000, "t", 1_000, parks=False)
-    place.record(at + 60_000, Seen(token="t", ok=[(0, 1)]), jitter=0)
+    place.admit(at + 60_000, f"t{at}", 1_000, parks=False)
+    place.record(at + 60_000, Seen(token=f"t{at}", epoch=THIS_TIME, ok=[(0, 1)]), jitter=0)
 
 
 def park(producer: Producer, engine: Engine, count: int, on: str = NAME) -> list[Any]:
     requests = [
-        {"action": "test.add", "params": {"a": n, "b": 1}, "idempotency_key": f"{on}-{n}"} for n in range(count)
+        {"action": "test.add", "params": {"a": n, "b": 1}, "idempotency_key": f"{on.replace(' ', '-')}-{n}"}
+        for n in range(count)
     ]
     jobs = producer.enqueue_many(requests)
     with engine.connect() as connection:
@@ -70,11 +72,11 @@ def test_what_happened_while_no_worker_looked_is_written_down_once_by_several_th
     go_round(place, NOW)
     go_round(place, NOW + 1_000_000)
     told: list[Transition] = []
-    sweepers = [Moves(settings.redis_url, landed=told.extend) for _ in range(2)]
+    sweepers = [Moves(SeldomRedis(settings.redis_url), landed=told.extend) for _ in range(2)]
     with engine.connect() as connection:
         assert [each.sweep(connection) for each in sweepers] == [6, 6]
         assert [each.sweep(connection) for each in sweepers] == [0, 0]
-        late = Moves(settings.redis_url, landed=told.extend)
+        late = Moves(SeldomRedis(settings.redis_url), landed=told.extend)
         assert late.sweep(connection) == 6
         rows = ledger.history(connection, NAME, limit=10)
     expected = ["closed", "half-open", "open"] * 2
@@ -85,7 +87,7 @@ def test_what_happened_while_no_worker_looked_is_written_down_once_by_several_th
 
 def test_a_sweep_that_could_not_write_reads_the_same_again(settings: Settings, engine: Engine, place: InRedis) -> None:
     go_round(place, NOW)
-    moves = Moves(settings.redis_url)
+    moves = Moves(SeldomRedis(settings.redis_url))
     with engine.connect() as connection:
         connection.exec_driver_sql("ALTER TABLE breaker_events RENAME TO elsewhere")
         with pytest.raises(DBAPIError):
@@ -140,7 +142,7 @@ def test_what_is_no_transition_in_the_stream_is_set_aside_with_a_line_and_what_f
     place.client.xadd(MOVES, {**MOVE, **poison})
     go_round(place, NOW)
     with engine.connect() as connection, capture_logs() as logs:
-        moves = Moves(settings.redis_url)
+        moves = Moves(SeldomRedis(settings.redis_url))
         assert [moves.sweep(connection), moves.sweep(connection)] == [4, 0]
         assert len(ledger.history(connection, NAME, limit=10)) == 3
     assert [line["event"] for line in logs].count("breaker.set_aside") == 1
@@ -151,7 +153,7 @@ def test_what_is_a_transition_and_lacks_nothing_is_written_down_whoever_put_it_t
 ) -> None:
     place.client.xadd(MOVES, MOVE)  # or the test above would show nothing
     with engine.connect() as connection:
-        Moves(settings.redis_url).sweep(connection)
+        Moves(SeldomRedis(settings.redis_url)).sweep(connection)
         assert [move.reason for move in ledger.history(connection, NAME, limit=10)] == ["because"]
 
 
@@ -164,7 +166,7 @@ def test_a_transition_that_the_ledger_refuses_is_set_aside_and_the_others_of_its
     with engine.connect() as connection, capture_logs() as logs:
         # As a ledger that a newer version migrated might.
         connection.exec_driver_sql("ALTER TABLE breaker_events ADD CHECK (who <> 'nobody')")
-        moves = Moves(settings.redis_url, landed=told.extend)
+        moves = Moves(SeldomRedis(settings.redis_url), landed=told.extend)
         assert [moves.sweep(connection), moves.sweep(connection)] == [4, 0]
         assert len(ledger.history(connection, NAME, limit=10)) == len(told) == 3
     assert [line["event"] for line in logs].count("breaker.set_aside") == 1
@@ -173,7 +175,7 @@ def test_a_transition_that_the_ledger_refuses_is_set_aside_and_the_others_of_its
 def test_what_redis_forgot_is_in_the_ledger_and_what_follows_is_added(
     settings: Settings, engine: Engine, place: InRedis
 ) -> None:
-    moves = Moves(settings.redis_url)
+    moves = Moves(SeldomRedis(settings.redis_url))
     with engine.connect() as connection:
         go_round(place, NOW)
         moves.sweep(connection)
@@ -186,7 +188,7 @@ def test_what_redis_forgot_is_in_the_ledger_and_what_follows_is_added(
 def test_history_cannot_be_changed_or_removed(settings: Settings, engine: Engine, place: InRedis) -> None:
     go_round(place, NOW)
     with engine.connect() as connection:
-        Moves(settings.redis_url).sweep(connection)
+        Moves(SeldomRedis(settings.redis_url)).sweep(connection)
         for statement in ("UPDATE breaker_events SET who = 'nobody'", "DELETE FROM breaker_events"):
             with pytest.raises(DBAPIError, match="only ever added"):
                 connection.exec_driver_sql(statement)
@@ -195,8 +197,8 @@ def test_history_cannot_be_changed_or_removed(settings: Settings, engine: Engine
 def test_a_redis_that_is_away_is_no_error_and_read_again_when_it_is_back(
     engine: Engine, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.breaker_moves.AWAY_SECONDS", 0.01)
-    moves = Moves(own_valkey.url)
+    monkeypatch.setattr("worker.seldom_redis.AWAY_SECONDS", 0.01)
+    moves = Moves(SeldomRedis(own_valkey.url))
     with engine.connect() as connection:
         own_valkey.kill()
         assert moves.sweep(connection) == 0
@@ -207,7 +209,7 @@ def test_a_redis_that_is_away_is_no_error_and_read_again_when_it_is_back(
 
 def test_where_the_broker_is_no_redis_there_is_nothing_to_read(engine: Engine) -> None:
     with engine.connect() as connection:
-        assert Moves("amqp://nowhere").sweep(connection) == 0
+        assert Moves(SeldomRedis("amqp://nowhere")).sweep(connection) == 0
 
 
 # ---- letting go ------------------------------------------------------------------------------------------------
@@ -221,13 +223,50 @@ def test_once_it_closes_who_waited_comes_back_at_its_rate_the_oldest_first_and_n
     before = due(engine, others)
     go_round(place, NOW)
     with engine.connect() as connection:
-        Moves(settings.redis_url).sweep(connection)
+        Moves(SeldomRedis(settings.redis_url)).sweep(connection)
     gaps = [(later - sooner).total_seconds() for sooner, later in itertools.pairwise(due(engine, waiting))]
-    assert all(0.4 < gap < 0.7 for gap in gaps)  # two a second; each batch counts from its own moment
+    assert gaps == pytest.approx([0.5] * 7)  # two a second
     assert due(engine, others) == before
     with engine.connect() as connection:
         wanted = [Wanted("test.add", 1, job_id) for job_id in waiting]
         assert [each.job_id for each in claim(connection, "w", 30, wanted)] == waiting[:1]
+
+
+def test_who_is_due_already_is_not_put_off(engine: Engine, lone_producer: Producer) -> None:
+    waiting = park(lone_producer, engine, 3)
+    with engine.connect() as connection:
+        assert ledger.try_it(connection, NAME) == 1
+        before = due(engine, waiting)[0]
+        assert ledger.release(connection, NAME, per_second=1) == 2
+    times = due(engine, waiting)
+    assert times[0] == before
+    assert (times[2] - times[1]).total_seconds() == 1
+
+
+def test_who_tries_is_the_oldest_that_is_not_due_yet_and_whose_try_failed_only_where_there_is_no_other(
+    engine: Engine, lone_producer: Producer
+) -> None:
+    waiting = park(lone_producer, engine, 3)
+    before = due(engine, waiting)
+    with engine.connect() as connection:
+        for tried in ([1], [1, 2], [0, 1, 2]):
+            assert ledger.try_it(connection, NAME, last=waiting[0]) == 1
+            now = due(engine, waiting)
+            assert [n for n in range(3) if now[n] != before[n]] == tried
+        assert ledger.try_it(connection, NAME, last=waiting[0]) == 0
+
+
+def test_where_nobody_waits_that_is_asked_once(engine: Engine) -> None:
+    asked: list[str] = []
+
+    def note(*about: Any) -> None:
+        asked.append(about[2])
+
+    with engine.connect() as connection:
+        event.listen(engine, "before_cursor_execute", note)
+        assert ledger.try_it(connection, NAME) == 0
+        event.remove(engine, "before_cursor_execute", note)
+    assert len(asked) == 1
 
 
 def test_what_is_cancelled_or_overdue_waits_for_nobody_any_more(engine: Engine, lone_producer: Producer) -> None:
@@ -270,7 +309,7 @@ def test_where_an_operator_lets_it_try_the_oldest_who_waits_is_due_to(
             place.record(NOW, Seen(bad=1, asked_ms=3_600_000), jitter=0)
     else:
         place.force(NOW, "open", for_ms=60_000)
-    sweeper = Moves(settings.redis_url)
+    sweeper = Moves(SeldomRedis(settings.redis_url))
     with engine.connect() as connection:
         sweeper.sweep(connection)
         before = due(engine, waiting)
@@ -290,7 +329,8 @@ def test_a_releaser_that_dies_between_two_batches_loses_nobody(
     waiting = park(lone_producer, engine, 4)
     monkeypatch.setattr(ledger, "BATCH", 2)
     with engine.connect() as connection:
-        asked = {"name": NAME, "after": ledger.FIRST, "batch": 2, "before": 0, "rate": 10.0}
+        since = connection.execute(ledger.NOW).scalar_one()
+        asked = {"name": NAME, "since": since, "after": ledger.FIRST, "batch": 2, "before": 0, "rate": 10.0}
         connection.execute(ledger.RELEASE, asked)  # and no more
     times = due(engine, waiting)
     assert all((late - times[0]).total_seconds() > 3_000 for late in times[2:])  # as they were to come back anyway

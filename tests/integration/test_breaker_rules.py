@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import Dependency
-from tests.integration.breakers import InRedis, lets_through
+from tests.integration.breakers import THIS_TIME, InRedis, lets_through
 from worker.breaker_answers import ADMITTED, PROBES, REFUSED, Answer, Seen
 from worker.breaker_rules import Rules
 from worker.dev.servers import Servers
@@ -228,7 +230,7 @@ def test_a_job_whose_try_failed_lets_others_go_first_and_is_not_the_one_that_alw
     place = made(release_per_second=1_000)
     fail(place, 5)
     place.admit(NOW + MINUTE, "t", 10_000, parks=True, job="a")
-    place.record(NOW + MINUTE, Seen(token="t", bad=1), jitter=0, job="a")
+    place.record(NOW + MINUTE, Seen(token="t", epoch=THIS_TIME, bad=1), jitter=0, job="a")
     waits = {job: place.admit(NOW + MINUTE, job, 10_000, parks=True, job=job).wait_ms for job in ("a", "b", "c")}
     assert waits["b"] < waits["c"] < waits["a"]
     assert waits["a"] == 94_500  # a twentieth of the 90 seconds until the next try
@@ -256,6 +258,69 @@ def test_many_who_wait_while_calls_try_look_again_one_by_one(made: Made) -> None
     assert [later - sooner for sooner, later in itertools.pairwise(waits)] == [100] * 99
 
 
+def test_however_many_wait_and_however_often_it_opens_again_they_look_one_by_one(made: Made) -> None:
+    place = made(release_per_second=10, recovery_seconds=2)
+    fail(place, 5)
+    waiting = [(admit(place, n, parks=True).wait_ms + n, f"{n}") for n in range(300)]
+    looked, tried = [], []
+    while waiting[0][0] < 2 * MINUTE:
+        at, job = heappop(waiting)
+        looked.append(at)
+        answer = place.admit(NOW + at, job, 10_000, parks=True, job=job)
+        if answer.decision == PROBES:
+            tried.append(at)
+            place.record(NOW + at, Seen(token=job, epoch=THIS_TIME, bad=1), jitter=0, job=job)
+            answer = place.admit(NOW + at, job, 10_000, parks=True, job=job)
+        heappush(waiting, (at + answer.wait_ms, job))
+    seconds = Counter(at // 1000 for at in looked)
+    assert max(seconds.values()) <= 11
+    assert max(later - sooner for sooner, later in itertools.pairwise(tried)) <= 3_000 + 100
+
+
+def test_more_than_have_a_place_within_ten_minutes_are_among_each_other_and_not_all_at_its_end(made: Made) -> None:
+    place = made(release_per_second=10)
+    fail(place, 5)
+    places = Counter(admit(place, 0, parks=True).wait_ms - MINUTE for _ in range(12_500))
+    assert min(places) == 0
+    assert max(places) == 600_000
+    assert max(places.values()) == 3
+
+
+def test_however_far_apart_they_are_ten_of_them_have_times_of_their_own(made: Made) -> None:
+    place = made(release_per_second=0.001)
+    fail(place, 5)
+    places = [admit(place, 0, parks=True).wait_ms - MINUTE for _ in range(12)]
+    assert places == [n * 1_000_000 for n in range(11)] + [0]
+
+
+def test_where_everybody_else_is_gone_the_one_whose_try_failed_tries_again_in_time(made: Made) -> None:
+    place = made(release_per_second=1)
+    fail(place, 5)
+    place.admit(NOW, "a", 10_000, parks=True, job="a")
+    for _ in range(300):
+        admit(place, 0, parks=True)  # and is cancelled
+    place.admit(NOW + MINUTE, "t", 10_000, parks=True, job="a")
+    place.record(NOW + MINUTE, Seen(token="t", epoch=THIS_TIME, bad=1), jitter=0, job="a")
+    assert place.admit(NOW + MINUTE, "t", 10_000, parks=True, job="a").wait_ms == 94_500
+
+
+def test_a_line_begins_anew_once_it_closes_or_a_person_has_it_try(client: redis.Redis) -> None:
+    place = InRedis(client, Dependency(name="llm", release_per_second=1))
+    fail(place, 5)
+    for _ in range(100):
+        admit(place, 0, parks=True)
+    place.force(NOW + 1, "auto")
+    assert admit(place, 1).decision == PROBES
+    record(place, 1, token="t", bad=1)
+    assert admit(place, 1, parks=True).wait_ms < 2 * MINUTE
+    for _ in range(300):
+        admit(place, 1, parks=True)
+    assert admit(place, 2 * MINUTE).decision == PROBES
+    record(place, 2 * MINUTE, token="t", ok=[(0, 1)])
+    fail(place, 5, 2 * MINUTE)
+    assert admit(place, 2 * MINUTE, parks=True).wait_ms == MINUTE
+
+
 def test_whose_turn_it_is_may_prolong_it_and_nobody_else(made: Made) -> None:
     place = made()
     fail(place, 5)
@@ -264,6 +329,83 @@ def test_whose_turn_it_is_may_prolong_it_and_nobody_else(made: Made) -> None:
     assert not lets_through(admit(place, MINUTE + 60_000, "other"))
     assert admit(place, MINUTE + 60_001, "other").decision == PROBES
     assert not lets_through(admit(place, MINUTE + 60_002, "mine"))  # it is another's by now
+
+
+LOST = pytest.mark.parametrize(
+    ("seen", "while_another_tries", "once_nobody_does"),
+    [
+        pytest.param({"ok": [(0, 1)]}, "closed", "closed", id="it succeeded"),
+        pytest.param({"bad": 1}, "half-open", "open", id="it failed"),
+        pytest.param({"slow": 1, "ok": [(0, 1)]}, "half-open", "open", id="it succeeded, and was slow"),
+        pytest.param({"slow": 1, "bad": 1}, "half-open", "open", id="it failed, and was slow"),
+        pytest.param({}, "half-open", "half-open", id="it says nothing"),
+    ],
+)
+
+
+@LOST
+def test_a_try_that_lost_its_turn_has_tried_all_the_same(
+    made: Made, seen: dict[str, Any], while_another_tries: str, once_nobody_does: str
+) -> None:
+    for tries, state in ((True, while_another_tries), (False, once_nobody_does)):
+        place = made()
+        fail(place, 5)
+        first = place.admit(NOW + MINUTE, "first", 1_000, parks=False)
+        assert place.admit(NOW + MINUTE + 1_000, "second", 60_000, parks=False).decision == PROBES
+        if not tries:
+            record(place, MINUTE + 1_001, token="second", epoch=first.epoch)  # and says nothing
+        assert record(place, MINUTE + 1_002, token="first", epoch=first.epoch, **seen).state == state
+        if tries and state == "half-open":  # it is the second one's turn still
+            assert admit(place, MINUTE + 1_003, "third").decision == REFUSED
+        if isinstance(place, InRedis):
+            place.client.flushdb()
+
+
+def test_a_try_of_an_earlier_half_open_ends_its_turn_and_counts_for_nothing(made: Made) -> None:
+    place = made()
+    fail(place, 5)
+    began = place.admit(NOW + MINUTE, "t", 10_000, parks=False)
+    assert record(place, MINUTE, token="t", epoch=began.epoch - 1, bad=1).state == "half-open"
+    assert admit(place, MINUTE + 1, "other").decision == PROBES
+
+
+def test_a_try_that_is_told_of_twice_counts_once(made: Made) -> None:
+    place = made(success_threshold=2)
+    fail(place, 5)
+    for token in ("first", "second"):
+        admit(place, MINUTE, token)
+        told = [record(place, MINUTE, token=token, ok=[(0, 1)]).state for _ in range(2)]
+    assert told == ["closed", "closed"]
+    place = made(success_threshold=3)
+    if isinstance(place, InRedis):
+        place.client.flushdb()
+    fail(place, 5)
+    for passed, token in ((1, "first"), (2, "second")):
+        admit(place, MINUTE, token)
+        assert [record(place, MINUTE, token=token, ok=[(0, 1)]).passed for _ in range(2)] == [passed, passed]
+
+
+def test_a_try_that_is_told_of_again_once_the_next_one_has_begun_counts_once(made: Made) -> None:
+    place = made(success_threshold=3)
+    fail(place, 5)
+    admit(place, MINUTE, "first")
+    assert record(place, MINUTE, token="first", ok=[(0, 1)]).passed == 1
+    assert admit(place, MINUTE, "second").decision == PROBES
+    assert record(place, MINUTE, token="first", ok=[(0, 1)]).passed == 1
+    assert record(place, MINUTE, token="second", ok=[(0, 1)]).passed == 2
+
+
+def test_asking_whether_a_call_would_be_let_through_takes_no_turn(client: redis.Redis) -> None:
+    place = InRedis(client, Dependency(name="llm"))
+    assert admit(place, 0, "").decision == ADMITTED
+    fail(place, 5)
+    assert admit(place, 0, "", parks=True).wait_ms == MINUTE
+    asked = admit(place, MINUTE, "")
+    assert (asked.decision, asked.state, asked.moves) == (PROBES, "open", ())
+    assert admit(place, MINUTE, "mine").decision == PROBES
+    assert admit(place, MINUTE + 1, "").decision == REFUSED
+    assert admit(place, MINUTE + 10_000, "").decision == PROBES  # it is over
+    assert admit(place, MINUTE + 10_000, "other").decision == PROBES
 
 
 # ---- the same answers in both places ---------------------------------------------------------------------------
@@ -299,9 +441,11 @@ def test_whatever_happens_both_places_answer_alike(
     dev_servers: Servers, declared: dict[str, Any], story: list[Any]
 ) -> None:
     dependency = Dependency(name="llm", recovery_seconds=1.0, window_seconds=5.0, **declared)
+    # In a process's memory there is nobody who lets them go: they look by themselves as fast as they would be let go.
+    pace = 1000 / dependency.release_per_second
     with redis.Redis.from_url(dev_servers.redis_url.rsplit("/", 1)[0] + "/0") as client:
         client.flushdb()
-        here, there = Rules(dependency), InRedis(client, dependency)
+        here, there = Rules(dependency), InRedis(client, replace(dependency, release_per_second=50), pace=pace)
         now, last = NOW, 0
         for passed, event in story:
             now += passed

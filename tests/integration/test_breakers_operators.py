@@ -11,12 +11,12 @@ import pytest
 import redis
 
 from producer import Producer, Settings
-from producer.breaker_words import held_key_of
+from producer.breaker_words import held_key_of, line_key_of
 from producer.breakers import Breakers
 from producer.errors import BreakerNotFound, BreakersUnavailable, InvalidRequest
 from tasks import Dependency
 from tests.houses import until
-from tests.integration.breakers import NAME, InRedis, processes
+from tests.integration.breakers import NAME, THIS_TIME, InRedis, processes
 from tests.loops import on_a_loop
 from worker.breaker_answers import ADMITTED, PROBES, REFUSED, Answer, Seen
 from worker.dev.servers import Valkey
@@ -85,7 +85,7 @@ def test_auto_has_what_opened_by_itself_try_at_once_however_long_the_other_side_
     assert place.admit(NOW + 1, "t", 1_000, parks=False).wait_ms == 600 * MINUTE - 1
     assert place.force(NOW + 2, "").state == opened.state == "open"
     assert place.admit(NOW + 2, "t", 1_000, parks=False).decision == PROBES
-    place.record(NOW + 2, Seen(token="t", bad=1), jitter=0)  # which did not ask for that again
+    place.record(NOW + 2, Seen(token="t", epoch=THIS_TIME, bad=1), jitter=0)  # which did not ask for that again
     assert place.admit(NOW + 2, "t", 1_000, parks=False).wait_ms == 1.5 * MINUTE
     assert [(move.becomes, move.who) for move in place.moves()][1] == ("open", "tests")  # the word is on record
 
@@ -97,7 +97,9 @@ def test_auto_where_there_is_nothing_to_take_back_changes_nothing(place: InRedis
     before = place.moves()
     assert place.force(NOW + MINUTE, "").state == "half-open"
     assert place.moves() == before
-    assert place.record(NOW + MINUTE, Seen(token="t", ok=[(0, 1)]), jitter=0).state == "closed"  # still its turn
+    assert (
+        place.record(NOW + MINUTE, Seen(token="t", epoch=THIS_TIME, ok=[(0, 1)]), jitter=0).state == "closed"
+    )  # still its turn
 
 
 @pytest.mark.parametrize("word", ["", "closed"])
@@ -108,10 +110,11 @@ def test_whoever_says_that_it_may_be_called_ends_a_hold_and_is_on_record_for_tha
     place.force(NOW, "")
     place.client.set(held_key_of(NAME), "429", px=3_600_000)
     place.admit(NOW, "t", 1_000, parks=False)
-    place.record(NOW, Seen(token="t", ok=[(0, 1)]), jitter=0)
+    place.record(NOW, Seen(token="t", epoch=THIS_TIME, ok=[(0, 1)]), jitter=0)
+    place.client.set(line_key_of(NAME), NOW + 600_000)
     before = len(place.moves())
     assert place.force(NOW, word).state == "closed"
-    assert not place.client.exists(held_key_of(NAME))
+    assert not place.client.exists(held_key_of(NAME), line_key_of(NAME))
     assert [(move.was, move.becomes, move.reason) for move in place.moves()[before:]] == [
         ("closed", "closed", "because")
     ]
@@ -208,10 +211,13 @@ async def test_a_dependency_that_asked_for_patience_is_listed_with_how_long_and_
     settings: Settings, breakers: Breakers
 ) -> None:
     fleet = Fleet(settings.redis_url, on_away=lambda _: None)
-    holds = Holds(fleet)
-    await holds.hold("mail", 0.2, why="be quick")
-    await holds.hold("http api.example.com", 90, why="429 Too Many Requests")
-    record = until(lambda: [each for each in breakers.list() if len(breakers.list()) == 1])[0]
+    try:
+        holds = Holds(fleet)
+        await holds.hold("mail", 0.2, why="be quick")
+        await holds.hold("http api.example.com", 90, why="429 Too Many Requests")
+    finally:
+        await fleet.close()
+    (record,) = until(lambda: [listed for listed in [breakers.list()] if len(listed) == 1])[0]
     assert (record.name, record.state, record.hold_reason) == (
         "http api.example.com",
         "closed",
@@ -226,7 +232,6 @@ async def test_a_dependency_that_asked_for_patience_is_listed_with_how_long_and_
     assert abs((again - record.hold_until).total_seconds()) < 0.1
     ended = breakers.force("http api.example.com", "auto", reason="they are back")
     assert (ended.hold_until, ended.hold_seconds, ended.hold_reason) == (None, None, "")
-    await fleet.close()
 
 
 def test_what_is_declared_is_listed_before_anything_happens(lone_producer: Producer) -> None:

@@ -16,8 +16,10 @@ from producer import Producer, Settings, State
 from producer.ledger.engine import open_engine
 from producer.ledger.migrate import migrate
 from tests.houses import until
+from tests.integration.test_group_commit_refusals import locked
 from tests.integration.writers import SUCCEEDED, WORKER, Hands, enqueued, hands, history, running
 from tests.loops import on_a_loop
+from worker import group_commit
 from worker.dev.servers import Postgres
 from worker.group_commit import AWAY_PAUSES
 
@@ -112,6 +114,23 @@ async def test_outcomes_whose_connection_ended_after_their_commit_are_answered_a
     assert await asyncio.gather(*tasks) == ["repeated"] * MANY
     assert set(worker.statements.rows("settle")) == {MANY}
     assert all(history(job) == SUCCEEDED for job in jobs)
+
+
+@on_a_loop
+async def test_a_row_whose_answer_a_busy_loop_has_not_heard_is_not_written_again_when_its_neighbour_s_connection_ends(
+    engine: Engine, lone_producer: Producer, worker: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "COLLIDED_LOCK_MILLISECONDS", 60_000)
+    fresh, *jobs = enqueued(lone_producer, 3)
+    attempts = running(engine, jobs)
+    with locked(engine, jobs[1]):
+        _, *tasks = await worker.begun(worker.claim(fresh), *map(worker.settle, attempts))
+        await asyncio.sleep(0)  # they are handed over, and from here on the loop does nothing else
+        until(lambda: worker.statements.rows("settle") == [2, 1, 1])
+        assert end_connections(engine) == 1
+    until(lambda: [job.refresh().state for job in jobs] == [State.SUCCEEDED] * 2)
+    assert await asyncio.gather(*tasks) == ["settled"] * 2
+    assert worker.statements.rows("settle") == [2, 1, 1, 1]
 
 
 @on_a_loop

@@ -8,7 +8,7 @@ import itertools
 import pytest
 import redis
 
-from tests.integration.limited import LEASE_SECONDS, Clock, job, jobs, kept, limited, workers
+from tests.integration.limited import LEASE_SECONDS, Clock, Worker, job, jobs, kept, limited, woken, workers
 from tests.loops import on_a_loop, until
 from worker.dev.servers import Valkey
 from worker.limits_in_redis import RESERVED_SECONDS, keys_of
@@ -34,7 +34,7 @@ async def test_the_fleet_s_places_are_shared_by_all_workers(redis_url: str) -> N
         blocked = await c.asks(TWO, job(3))
         assert (blocked.waiting_for, blocked.why) == ("concurrency", "fleet limit reached")
         await a.limits.release(TWO, job(1).job_id)
-        assert a.rang() == [job(3)]
+        assert a.rang() == [woken(job(3))]
         assert await b.admits(TWO, job(3))
 
 
@@ -61,7 +61,22 @@ async def test_a_place_goes_to_the_job_that_was_accepted_first_whoever_asked_fir
             (next_one,) = a.rang()
             assert await a.admits(one, next_one)
             served.append(next_one)
-    assert served == [job(1), *waiting]
+    assert served == [job(1), *map(woken, waiting)]
+
+
+@on_a_loop
+async def test_a_job_that_is_asked_for_again_while_its_lost_attempt_here_lets_go_is_answered_all_the_same(
+    redis_url: str,
+) -> None:
+    one = limited(fleet_concurrency=1)
+    async with workers(redis_url, "a", "b") as (a, b):
+        assert await b.admits(one, job(1))
+        asking = asyncio.create_task(a.limits.admit(one, job(2)))
+        await asyncio.sleep(0)
+        await a.limits.release(one, job(2).job_id)
+        blocked = await asking
+        assert blocked is not None
+        assert blocked.waiting_for == "concurrency"
 
 
 @on_a_loop
@@ -75,6 +90,39 @@ async def test_nobody_gets_into_a_place_that_is_another_s_turn(redis_url: str) -
         assert await b.admits(one, job(3))
 
 
+async def bring_the_third_its_turn(a: Worker) -> None:
+    """Fill both places, line up three more, and free one."""
+    assert await a.admits(TWO, job(1))
+    assert await a.admits(TWO, job(2))
+    for each in jobs(3, first=3):
+        await a.asks(TWO, each)
+    await a.limits.release(TWO, job(1).job_id)
+    assert a.rang() == [woken(job(3))]
+
+
+@on_a_loop
+async def test_a_turn_that_is_given_up_is_whose_who_asks_next_and_nobody_is_rung(redis_url: str) -> None:
+    async with workers(redis_url, "a") as (a,):
+        await bring_the_third_its_turn(a)
+        await a.limits.give_up(TWO, job(3).job_id, hands_on=False)
+        await a.limits.give_up(TWO, job(2).job_id, hands_on=False)  # whose place is no turn any more
+        await a.limits.give_up(TWO, job(4).job_id, hands_on=False)  # who stands in line
+        assert a.rang() == []
+        assert kept(redis_url, TWO)["line"] == 1
+        assert await a.admits(TWO, job(9))
+        assert not await a.admits(TWO, job(10))
+
+
+@on_a_loop
+async def test_a_turn_that_is_given_up_goes_to_the_next_where_that_may_be_of_use_to_it(redis_url: str) -> None:
+    async with workers(redis_url, "a") as (a,):
+        await bring_the_third_its_turn(a)
+        await a.limits.give_up(TWO, job(3).job_id, hands_on=True)
+        assert a.rang() == [woken(job(4))]
+        assert not await a.admits(TWO, job(9))
+        assert await a.admits(TWO, job(4))
+
+
 @on_a_loop
 async def test_a_turn_that_nobody_takes_is_the_next_one_s_after_some_seconds(redis_url: str) -> None:
     one, clock = limited(fleet_concurrency=1), Clock()
@@ -83,11 +131,11 @@ async def test_a_turn_that_nobody_takes_is_the_next_one_s_after_some_seconds(red
         await b.asks(one, job(2))  # cancelled before its turn comes
         await b.asks(one, job(3))
         await a.limits.release(one, job(1).job_id)
-        assert a.rang() == [job(2)]
+        assert a.rang() == [woken(job(2))]
         clock.now += RESERVED_SECONDS + 0.1
         assert await b.admits(one, job(4))
         await b.limits.release(one, job(4).job_id)
-        assert b.rang() == [job(3)]
+        assert b.rang() == [woken(job(3))]
 
 
 @on_a_loop
@@ -99,7 +147,7 @@ async def test_a_job_is_put_into_the_line_only_once_its_hold_can_be_read(redis_u
         await a.limits.release(one, job(1).job_id)
         assert a.rang() == []  # a ring would find it claimed
         await b.limits.release(one, job(2).job_id)
-        assert b.rang() == [job(2)]  # the place has become free meanwhile
+        assert b.rang() == [woken(job(2))]  # the place has become free meanwhile
 
 
 @on_a_loop
@@ -109,7 +157,7 @@ async def test_a_ring_that_wakes_a_job_says_all_that_the_first_one_did(redis_url
         await a.admits(one, job(1))
         await a.asks(one, job(2))
         await a.limits.release(one, job(1).job_id)
-        assert a.rang() == [job(2)]
+        assert a.rang() == [woken(job(2))]
 
 
 @on_a_loop
@@ -123,7 +171,7 @@ async def test_a_place_is_free_once_the_lease_of_whoever_died_in_it_is_over(redi
         await b.asks(TWO, job(4))
         clock.now += 2
         assert await b.admits(TWO, job(3))
-        assert b.rang() == [job(4)]  # there are two of them
+        assert b.rang() == [woken(job(4))]  # there are two of them
 
 
 @on_a_loop
@@ -255,7 +303,7 @@ async def test_losing_everything_in_redis_breaks_nothing_for_good(own_valkey: Va
         await a.limits.renew([each.job_id for each in jobs(2)])
         await b.asks(TWO, job(4))  # the places are taken again
         await a.limits.release(TWO, job(1).job_id)
-        assert a.rang() == [job(4)]
+        assert a.rang() == [woken(job(4))]
         await a.limits.release(TWO, job(2).job_id)
         clock.now += lost.delay
         assert await b.admits(TWO, job(3))  # whom nobody could wake came by itself

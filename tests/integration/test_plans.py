@@ -111,26 +111,21 @@ WHERE made_on.relnamespace = 'public'::regnamespace
   AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
 """)
 
-ASKED = json.dumps(
-    [
-        {
-            "ordinal": 0,
-            "id": JOB,
-            "tenant": "default",
-            "action": "test.add",
-            "action_version": 1,
-            "idempotency_key": "new",
-            "key_derived": False,
-            "fingerprint": "00" * 32,
-            "params": "{}",
-            "request_id": "r",
-            "traceparent": "00-0-0-00",
-            "queue": "actions",
-            "priority": 5,
-            "on_closed": "replay",
-        }
-    ]
-)
+ASKED: dict[str, Any] = dict.fromkeys(accept.COLUMNS) | {
+    "id": JOB,
+    "tenant": "default",
+    "action": "test.add",
+    "action_version": 1,
+    "idempotency_key": "new",
+    "key_derived": False,
+    "fingerprint": "00" * 32,
+    "params": "{}",
+    "request_id": "r",
+    "traceparent": "00-0-0-00",
+    "queue": "actions",
+    "priority": 5,
+    "on_closed": "replay",
+}
 INTENDED = json.dumps([{"id": JOB, "fence": 1, "effect": "pure", "repeat_seconds": None, "data": {}}])
 CLAIMED = {"ids": [UUID(JOB)], "actions": ["test.add"], "versions": [1], "worker": "w", "lease": 30}
 SETTLED = json.dumps(
@@ -153,11 +148,8 @@ ADVANCED = {"id": [UUID(JOB)], "next_tick": [datetime.now(UTC)], "last_tick": [N
 ADVANCED |= {"last_error": ["why"]}
 
 STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
-    "accept": (accept.ACCEPT, {"asked": ASKED, "rings": True, "patience": 2}),
-    "accept_new": (
-        accept.ACCEPT_NEW,
-        {**dict.fromkeys(accept.COLUMNS), **json.loads(ASKED)[0], "rings": True, "patience": 2},
-    ),
+    "accept": (accept.ACCEPT, {"asked": json.dumps([[0, *ASKED.values()]]), "rings": True, "patience": 2}),
+    "accept_new": (accept.ACCEPT_NEW, ASKED | {"rings": True, "patience": 2}),
     "note_replays": (accept.NOTE_REPLAYS, {"ids": [UUID(JOB)], "noted": 10}),
     "cancel_lock": (cancel.LOCK, {"id": JOB, "tenant": "default"}),
     "cancel": (cancel.CANCEL, {"id": JOB, "tenant": "default", "reason": None, "who": "ada", "via": "cli"}),
@@ -204,11 +196,12 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "take_up": (doubt_statements.TAKE_UP, TAKEN_UP),
     "supersede": (superseding.SUPERSEDE, {"ids": [UUID(JOB)], "worker": "w"}),
     "rule": (doubt_statements.RULE, {"asked": RULED, "worker": "w"}),
-    "due": (relay.DUE, {"batch": 500}),
+    "due": (relay.DUE, {"batch": 500, "actions": ["test.add"], "versions": [1], "theirs": 3.0}),
     "looked_at": (relay.LOOKED_AT, {"ids": [UUID(JOB)], "seconds": [2.0]}),
     "over": (forgotten.OVER, {"ids": [UUID(JOB)]}),
     "waiting_in_line": (forgotten.WAITING, {"action": "test.add", "batch": 500}),
-    "wake_forgotten": (forgotten.WAKE, {"ids": [UUID(JOB)]}),
+    "lost_of_a_line": (forgotten.LOST, {"ids": [UUID(JOB)]}),
+    "wake_of_a_line": (forgotten.WAKE, {"ids": [UUID(JOB)]}),
     "expire": (relay.EXPIRE, {"batch": 500, "worker": "w"}),
     "conversation": (conversations.CONVERSATION, {"tenant": "default", "id": "conversation-2"}),
     "waiting_turns": (conversations.WAITING, {"tenant": "default", "id": "conversation-2", "limit": 100}),
@@ -228,9 +221,17 @@ STATEMENTS: dict[str, tuple[TextClause | Prepared, dict[str, Any]]] = {
     "schedule_by_name": (schedules.BY_NAME, {"tenant": "default", "name": "s5"}),
     "release": (
         ledger_breakers.RELEASE,
-        {"name": "llm", "after": UUID(int=0), "batch": 1000, "before": 0, "rate": 10.0},
+        {
+            "name": "llm",
+            "since": datetime.now(UTC),
+            "after": UUID(int=0),
+            "batch": 1000,
+            "before": 0,
+            "rate": 10.0,
+        },
     ),
-    "try": (ledger_breakers.TRY, {"name": "llm"}),
+    "waiting_for_breakers": (ledger_breakers.WAITING, {"vain": 30.0}),
+    "try": (ledger_breakers.TRY, {"name": "llm", "but": UUID(JOB)}),
     "alerts_ended": (alert_looks.ENDED, {"since": datetime.now(UTC), "batch": 5_000}),
     "alerts_expired": (alert_looks.EXPIRED, {"since": datetime.now(UTC), "batch": 5_000}),
     "alerts_in_doubt": (alert_looks.IN_DOUBT, {"after": UUID(JOB), "batch": 5_000}),

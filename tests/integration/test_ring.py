@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import threading
+from bisect import bisect
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from kombu.transport.redis import PRIORITY_STEPS
 from sqlalchemy import event
 
 from producer import Producer, Settings, ring
-from producer.ring import JOBS_HEADER, Bell
+from producer.ring import JOBS_HEADER, Bell, ahead
 from tests.houses import until
 from tests.rung import ids, job_ids, rings, rung
 
@@ -70,6 +72,12 @@ def test_a_message_for_one_job_bears_its_id_and_one_for_many_says_how_many(bell:
     assert JOBS_HEADER not in one.headers
     assert several.headers[JOBS_HEADER] == 7
     assert several.task_id not in map(str, ids(many))
+
+
+@pytest.mark.parametrize("priority", range(10))
+def test_who_goes_ahead_is_one_step_of_the_broker_s_sooner_and_no_more(priority: int) -> None:
+    its_own, its_next = (bisect(PRIORITY_STEPS, each) for each in (priority, ahead(priority)))
+    assert its_next == max(1, its_own - 1)
 
 
 @pytest.mark.usefixtures("gathering")

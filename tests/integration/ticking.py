@@ -12,8 +12,9 @@ from producer import Producer
 from worker.schedule import Ticker
 
 PARAMS = {"a": 1, "b": 2}
-# About an hour, and its last tick was minutes ago, as its next is to come: no test meets one that it has not made due.
-EVERY = next(every for every in range(3600, 7200) if 600 < time.time() % every < 3000)
+# Hours, and its last tick was minutes ago, as its next is more than an hour away, longer than a suite takes: no test
+# meets one that it has not made due.
+EVERY = next(every for every in range(7200, 10800) if 600 < time.time() % every < 3000)
 INTERVAL = timedelta(seconds=EVERY)
 JOBS = text("""
 SELECT j.idempotency_key AS key, j.state, d.params, d.input, d.reasoning, d.request_id, d.agent_id, j.priority, j.queue

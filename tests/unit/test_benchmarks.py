@@ -15,6 +15,7 @@ import pytest
 from tests.benchmarks import console, gates, over_http, targets
 from tests.benchmarks.bypass import IN, OUT, PARTS, SEALING, SWITCH, SWITCHED, WITHOUT, switch
 from tests.benchmarks.figures import Figures, Plan, percentile
+from tests.benchmarks.instructions import by_file
 from tests.benchmarks.machine import Machine
 from tests.benchmarks.report import BEGIN, END, Run, page, prose_of
 from tests.benchmarks.rounds import BY_ROUND, LEDGER, SECTIONS
@@ -142,3 +143,23 @@ def test_what_a_worker_is_measured_without_is_where_it_is_taken_from(way: str, t
     assert found.returncode == 0, found.stderr
     assert "surefoot" in found.stdout
     assert "bench.pure" in found.stdout
+
+
+def test_instructions_are_counted_where_they_are_and_not_where_somebody_called_them() -> None:
+    written = """
+version: 1
+events: Ir
+ob=(1) /usr/bin/python3
+fn=(1) main
+12 100
+cob=(2) /usr/lib/libc.so.6
+cfn=(2) malloc
+calls=3 0
++2 700
+* 5
+ob=(2)
+fn=(2)
+0 700
+summary: 805
+"""
+    assert by_file(written.splitlines()) == {"python3": 105, "libc": 700}

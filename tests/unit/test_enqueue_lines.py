@@ -9,7 +9,7 @@ import pytest
 from producer.cli.enqueue import FILE_BATCH_BYTES, _batches
 from producer.envelope import BATCH_CHARACTERS
 
-SMALL, LARGE = b"x\n", b"x" * 3_000_000
+SMALL, LARGE = b"x\n", b"x" * 1_500_000
 
 
 @pytest.mark.parametrize(

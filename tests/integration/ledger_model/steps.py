@@ -14,6 +14,7 @@ from producer.envelope import Envelope
 from producer.ledger import accept, cancel, resolve
 from tests.integration.ledger_model.rows import Claimed
 from tests.integration.ledger_model.worker import CRASH_CAP, LEASE_SECONDS, Model
+from tests.rung import ANY_VERSION
 from worker import relay, rescue, statements
 from worker.attempt import Attempt, Intent, Lease, Settlement
 
@@ -114,7 +115,7 @@ def renewing(worker: str, leases: Sequence[Lease]) -> Step:
 
 def looking(worker: str) -> Step:
     def take(connection: Connection) -> dict[UUID, bool]:
-        due = {row.id: row.fresh for row in connection.execute(relay.DUE, {"batch": BATCH})}
+        due = {row.id: row.fresh for row in connection.execute(relay.DUE, {"batch": BATCH, **ANY_VERSION})}
         asked = {"ids": list(due), "seconds": [LOOK_AGAIN_SECONDS] * len(due)}
         ours = set(connection.execute(relay.LOOKED_AT, asked).scalars())
         return {job_id: fresh for job_id, fresh in due.items() if job_id in ours}

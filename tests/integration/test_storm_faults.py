@@ -1,0 +1,133 @@
+"""The faults of a storm, on real servers: none of them has bitten where there is nobody to feel it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from tests.chaos.evidence import Call
+from tests.chaos.evidence_folder import Appender
+from tests.chaos.storm.faults import FAULTS, postgres_locks, processes, producers, redis, rings, world
+from tests.chaos.storm.faults.producers import unanswered
+from tests.chaos.storm.faults.unread import unread_bytes
+from tests.chaos.storm.kinds import KINDS
+from tests.chaos.storm.notes import Strike
+from tests.chaos.storm.run import is_at_rest
+from tests.chaos.storm.schedule import Planned
+from tests.chaos.storm.sizes import SIZES
+from tests.chaos.storm.stage import Stage, staged
+from tests.houses import until
+from worker.limits_in_redis import KEYS, keys_of
+
+NOBODY_COMES = {
+    postgres_locks: ("BUSY_SECONDS", "TRY_SECONDS"),
+    processes: ("BUSY_SECONDS",),
+    producers: ("ASKS_SECONDS", "THERE_SECONDS"),
+    rings: ("TAKEN_SECONDS",),
+    world: ("BUSY_SECONDS", "MET_SECONDS"),
+}
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Servers, links and the world outside, and nobody who asks or works."""
+    home = tmp_path_factory.mktemp("storm")
+    with staged(home, SIZES["smoke"], seed=1) as stage:
+        yield stage
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody wait for long for what does not come."""
+    for module, names in NOBODY_COMES.items():
+        for name in names:
+            monkeypatch.setattr(module, name, 0.05)
+
+
+def strike(stage: Stage, kind: str, *, seconds: float = 0.05) -> Strike:
+    return Strike(Planned(number=1, at=0.0, kind=kind, lane=KINDS[kind].lane, seconds=seconds, choice=0.5), stage.notes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_that_nobody_is_there_to_feel_has_not_bitten_and_leaves_the_servers_as_they_were(
+    stage: Stage, kind: str
+) -> None:
+    with stage.redis() as client:
+        client.flushall()
+    assert not FAULTS[kind](stage, strike(stage, kind))
+    assert stage.ask("SELECT 1 AS found") == [{"found": 1}]
+    with stage.redis() as client:
+        client.set("written", "again")
+
+
+def test_an_older_copy_of_redis_has_bitten_where_it_holds_something_else(stage: Stage) -> None:
+    redis.keep_copy(stage)
+    with stage.redis() as client:
+        client.lpush("actions", "what came since")
+    assert FAULTS["redis_old_dump"](stage, strike(stage, "redis_old_dump")) is True
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_link_half_open_has_bitten_where_somebody_asks_over_it(stage: Stage, *, asks: bool) -> None:
+    link = stage.links["redis"]
+    before = link.order("look")["halved"]
+    half = strike(stage, "redis_link_half", seconds=1.0)
+    with socket.create_connection(("127.0.0.1", link.port)) as client, ThreadPoolExecutor(1) as threads:
+        until(lambda: link.order("look")["open"] == 1)
+        struck = threads.submit(FAULTS[half.planned.kind], stage, half)
+        until(lambda: link.order("look")["halved"] > before)
+        if asks:
+            client.sendall(b"PING\r\n")
+        assert struck.result() is asks
+
+
+def test_bytes_that_a_stopped_server_has_not_read_are_counted_at_its_port(stage: Stage) -> None:
+    server = psutil.Process(stage.valkey.pid)
+    with socket.create_connection(("127.0.0.1", stage.valkey.port)) as client:
+        client.sendall(b"PING\r\n")
+        assert client.recv(100).startswith(b"-NOAUTH")  # so it is accepted: one that is not would count, too
+        server.suspend()
+        try:
+            client.sendall(b"PING\r\n")
+            assert until(lambda: unread_bytes(stage.valkey.port)) == 6
+        finally:
+            server.resume()
+        until(lambda: unread_bytes(stage.valkey.port) == 0)
+
+
+def test_it_is_no_rest_while_a_ring_lies_in_a_queue_or_somebody_stands_in_line(stage: Stage) -> None:
+    with stage.redis() as client:
+        client.flushall()
+        assert is_at_rest(stage)
+        client.lpush("actions", "a ring")
+        assert not is_at_rest(stage)
+        client.flushall()
+        client.zadd(keys_of("storm.narrow")[KEYS.index("line")], {"a job": 1})
+        assert not is_at_rest(stage)
+
+
+def test_what_was_asked_and_not_answered_is_told_by_who_asked(tmp_path: Path) -> None:
+    asked = Call(
+        at=1.0,
+        process="producer-1.1",
+        op="invoke",
+        call=1,
+        action="storm.pure",
+        key="k",
+        job_id=None,
+        outcome=None,
+        fingerprint=None,
+        error=None,
+    )
+    with Appender(tmp_path, Call) as history:
+        history.add(*(replace(asked, process="producer-2.1", call=n) for n in range(500)))  # more than is looked at
+        history.add(asked, replace(asked, call=2), replace(asked, op="ok", job_id=str(uuid4()), outcome="created"))
+    assert unanswered(tmp_path, ["producer-1.1"]) == {("producer-1.1", 2)}
+    assert unanswered(tmp_path, ["producer-3.1"]) == set()
