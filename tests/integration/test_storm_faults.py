@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,18 +13,23 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from producer import Producer, Settings
+from producer.ledger.engine import open_engine
+from tasks import load
 from tests.chaos.evidence import Call
 from tests.chaos.evidence_folder import Appender
+from tests.chaos.storm import schedule
 from tests.chaos.storm.faults import FAULTS, postgres_locks, processes, producers, redis, rings, world
 from tests.chaos.storm.faults.producers import unanswered
 from tests.chaos.storm.faults.unread import unread_bytes
 from tests.chaos.storm.kinds import KINDS
-from tests.chaos.storm.notes import Strike
-from tests.chaos.storm.run import is_at_rest
+from tests.chaos.storm.notes import Notes, Strike
+from tests.chaos.storm.run import Storm, is_at_rest
 from tests.chaos.storm.schedule import Planned
 from tests.chaos.storm.sizes import SIZES
 from tests.chaos.storm.stage import Stage, staged
-from tests.houses import until
+from tests.houses import ACTION_MODULES, until
+from worker.lifecycle import publish
 from worker.limits_in_redis import KEYS, keys_of
 
 NOBODY_COMES = {
@@ -65,6 +71,51 @@ def test_a_fault_that_nobody_is_there_to_feel_has_not_bitten_and_leaves_the_serv
     assert stage.ask("SELECT 1 AS found") == [{"found": 1}]
     with stage.redis() as client:
         client.set("written", "again")
+
+
+@pytest.mark.parametrize(("held", "strikes"), [(False, 1 + schedule.AGAIN), (True, 1)])
+def test_a_kind_that_was_felt_too_seldom_comes_again_for_as_long_as_it_is_so(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held: bool, strikes: int
+) -> None:
+    monkeypatch.setattr(schedule, "GAP_SECONDS", 0.01)
+    planned = [strike(stage, "redis_flush").planned]
+    stage = replace(stage, folder=tmp_path, notes=Notes(tmp_path))
+    with stage.redis() as client:
+        client.flushall()
+        if held:
+            client.set("held", "something")
+    Storm(tmp_path, SIZES["smoke"], 1, planned, {"redis_flush": 1}, thorough=False, say=print)._strike_all(stage, 0.0)  # noqa: SLF001
+    found = [json.loads(line) for line in (tmp_path / "faults.jsonl").read_text().splitlines()]
+    assert [each["bit"] for each in found if each["phase"] == "end"] == [held] * strikes
+
+
+def test_rings_that_redis_does_not_take_are_rung_again_once_it_is_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rings, "TAKEN_SECONDS", 20.0)
+    engine = open_engine(stage.postgres.url, connections=1, name="tests")
+    with engine.connect() as connection:
+        publish(connection, list(load(ACTION_MODULES).values()))
+    engine.dispose()
+    producer = Producer(Settings(database_url=stage.postgres.url, redis_url=stage.valkey.url))
+    job = producer.enqueue("test.add", {"a": 1, "b": 2})
+    assert producer.flush(10)
+    with stage.redis() as client:
+        client.flushall()
+    twice = strike(stage, "rings_twice")
+    stage.valkey.kill()
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            struck = threads.submit(FAULTS["rings_twice"], stage, twice)
+            until(lambda: twice.target)
+        finally:
+            stage.valkey.start()
+        with stage.redis() as client:
+            until(lambda: sum(map(client.llen, client.scan_iter("actions*", _type="list"))) == rings.TIMES)
+            client.flushall()  # as a worker would take them
+        assert struck.result() is True
+    producer.cancel(job.id, reason="over")
+    producer.close()
 
 
 def test_an_older_copy_of_redis_has_bitten_where_it_holds_something_else(stage: Stage) -> None:

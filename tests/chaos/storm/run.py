@@ -7,10 +7,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ class Storm:
     say: Callable[[str], None]
     schedules: list[ScheduleFacts] = field(default_factory=list)
     over: bool = False
+    _numbers: Iterator[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Number what comes again after all that is planned."""
+        self._numbers = count(len(self.planned) + 1)
 
     def rage(self) -> Raged:
         """Have it; all processes have ended when this returns, and the folder is complete."""
@@ -165,19 +171,33 @@ class Storm:
             self.over = True
 
     def _strike_lane(self, stage: Stage, began: float, lane: Sequence[Planned]) -> None:
+        """Have a lane's faults, and then again those kinds that were felt too seldom."""
+        felt = Counter({planned.kind: 0 for planned in lane})
         for planned in lane:
             time.sleep(max(0.0, began + planned.at - time.time()))
             if self.over:
                 return
-            strike = Strike(planned, stage.notes)
-            bit: bool | None = False
-            try:
-                bit = FAULTS[planned.kind](stage, strike)
-            except Exception as error:  # noqa: BLE001  one that goes wrong must not spare the others
-                stage.odd(f"fault {planned.number}, {planned.kind}: {error!r}")
-            strike.over(bit=bit)
-            felt = {True: "bit", False: "was not felt", None: "cannot be judged"}[bit]
-            self.say(f"{time.time() - began:6.1f} s  {planned.number:4}  {planned.kind:20} {strike.target}: {felt}")
+            felt[planned.kind] += self._strike(stage, began, planned)
+        for kind in felt:
+            comes = schedule.again(lane, kind, self._numbers)
+            while felt[kind] < self.quotas.get(kind, 0) and (again := next(comes, None)):
+                time.sleep(schedule.GAP_SECONDS)
+                if self.over:
+                    return
+                felt[kind] += self._strike(stage, began, again)
+
+    def _strike(self, stage: Stage, began: float, planned: Planned) -> bool:
+        """Have a fault; return whether somebody felt it."""
+        strike = Strike(planned, stage.notes)
+        bit: bool | None = False
+        try:
+            bit = FAULTS[planned.kind](stage, strike)
+        except Exception as error:  # noqa: BLE001  one that goes wrong must not spare the others
+            stage.odd(f"fault {planned.number}, {planned.kind}: {error!r}")
+        strike.over(bit=bit)
+        felt = {True: "bit", False: "was not felt", None: "cannot be judged"}[bit]
+        self.say(f"{time.time() - began:6.1f} s  {planned.number:4}  {planned.kind:20} {strike.target}: {felt}")
+        return bit is True
 
     def _end_load(self, stage: Stage, sampler: Sampler, began: float) -> float:
         """Have producers go on until enough is accepted, then end; return when they were told."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tests.chaos.storm.kinds import KINDS, Kind
@@ -20,6 +20,8 @@ QUIET_SECONDS = 6.0
 IN_A_WAVE = 14
 # What comes between two faults of a lane, at most.
 GAP_SECONDS = 4.0
+# How often a kind that was felt too seldom comes again, at most, and how far apart its choices lie.
+AGAIN, APART = 4, (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,16 @@ def lasts(planned: Sequence[Planned]) -> float:
     """Return when the last wave is over, seconds after the storm's begin."""
     waves = max((math.floor(each.at / (WAVE_SECONDS + QUIET_SECONDS)) for each in planned), default=-1) + 1
     return waves * (WAVE_SECONDS + QUIET_SECONDS)
+
+
+def again(lane: Sequence[Planned], kind: str, numbers: Iterator[int]) -> Iterator[Planned]:
+    """Yield what comes after a lane's faults where those of a kind were felt too seldom: it once more, at others.
+
+    A storm of few faults would prove nothing whenever both of a kind have met nobody.
+    """
+    last = [planned for planned in lane if planned.kind == kind][-1]
+    for times in range(1, AGAIN + 1):
+        yield replace(last, number=next(numbers), at=lane[-1].at, choice=(last.choice + times * APART) % 1)
 
 
 def plain(planned: Sequence[Planned]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 
@@ -60,6 +60,16 @@ def test_no_fault_lasts_into_the_quiet_after_its_wave() -> None:
 @pytest.mark.parametrize(("faults", "minutes"), [(FAULTS_OF_A_SLICE, 5), (1_000, 36)])
 def test_a_storm_is_over_in_time(faults: int, minutes: float) -> None:
     assert schedule.lasts(drawn(faults=faults)) <= minutes * 60
+
+
+def test_what_comes_again_is_the_last_of_its_kind_after_its_lane_at_others_with_numbers_of_its_own() -> None:
+    lane = [each for each in drawn() if each.lane == "rings"]
+    comes = list(schedule.again(lane, "rings_stale", count(109)))
+    assert [each.number for each in comes] == [109, 110, 111, 112]
+    assert {each.kind for each in comes} == {"rings_stale"}
+    assert {each.at for each in comes} == {lane[-1].at}
+    assert len({each.choice for each in comes}) == schedule.AGAIN
+    assert all(0 <= each.choice < 1 for each in comes)
 
 
 def test_a_stop_of_a_worker_outlasts_its_lease() -> None:
