@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import select
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -40,8 +41,9 @@ LONGEST_LOOK_SECONDS = 60.0
 SOON_SECONDS, SOON_SHARE = 1.0, 1 / 8
 # What this worker does not know those who do have looked at by then, by several looks of each.
 THEIRS_LOOKS = 3
-# So few rings are soon served: a job's own is among them, or will be known to be lost.
-SHALLOW = 100
+# So few rings are soon served: a job's own is among them, or will be known to be lost. But a ring may be for a hundred
+# jobs, and where more than so few of a queue are late at one look, workers do not keep up with it.
+SHALLOW, FEW = 100, 50
 # Whether the ring for what a dead worker left got lost is asked so much sooner, once a worker has had its time to come.
 LEFT_SHARE = 1 / 4
 # A ring may get lost. What was rung again and is due for so long was taken by somebody who does not know it.
@@ -222,7 +224,9 @@ class Relay:
         else:
             # One that performs it itself need not come again; who can only ring has others come.
             soon = strange | (vain if self._serve is None else set())
-            soon |= {row.id for row in due if row.id in late - silent and depths[row.queue] <= SHALLOW}
+            waits = [row for row in due if row.id in late - silent and depths[row.queue] <= SHALLOW]
+            crowds = Counter(row.queue for row in waits)
+            soon |= {row.id for row in waits if crowds[row.queue] <= FEW}
             seconds = [
                 _soon_again(float(row.late)) if row.id in soon else _next_look(row, rings=row.id in silent)
                 for row in due

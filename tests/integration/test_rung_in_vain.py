@@ -192,6 +192,18 @@ def test_in_a_deep_queue_it_is_looked_at_ever_later(
     assert next_look(engine, in_vain) > 15
 
 
+def test_where_many_of_a_queue_are_late_they_are_looked_at_ever_later_though_few_messages_wait_in_it(
+    engine: Engine, bell: Bell, crowded: Job, lone_producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "FEW", 2)
+    others = [lone_producer.enqueue("test.add", {"a": n, "b": 3}) for n in range(2)]  # of one message, perhaps
+    with engine.connect() as connection:
+        for each in others:
+            connection.execute(LONG_AGO, {"id": each.id})
+    look(engine, bell, knows=True, here=[], served=Served())
+    assert next_look(engine, crowded) > 15
+
+
 def left(engine: Engine, job: Job, *, seconds_ago: float) -> None:
     """Have a dead worker have left it, and others have taken it over so long ago and rung for it."""
     with engine.connect() as connection:
