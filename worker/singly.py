@@ -11,14 +11,16 @@ from uuid import UUID
 
 from billiard import current_process
 
-from producer.ring import Bell, Ring
+from producer.ring import Bell, Ring, ahead
 
 
 def not_rung_singly(bell: Bell, action: str, job_ids: Sequence[UUID], delivery: Mapping[str, Any]) -> Sequence[UUID]:
     """Have each of a ring's jobs rung for alone; return those that are to be performed here.
 
     That is all of them where this process is no such child, or where the ring names one; else what could not be rung
-    for. A child that dies in the midst leaves its message to be delivered anew, and who rings twice costs a look.
+    for. They go ahead of the queue, which they have been through: behind it they would look lost, to whoever serves
+    what was accepted later. A child that dies in the midst leaves its message to be delivered anew, and who rings twice
+    costs a look.
 
     Args:
         bell: Of this process.
@@ -28,7 +30,7 @@ def not_rung_singly(bell: Bell, action: str, job_ids: Sequence[UUID], delivery: 
     """
     if not job_ids[1:] or not current_process().daemon:
         return job_ids
-    queue, priority = str(delivery["routing_key"]), bell.priority_of(delivery.get("priority") or 0)
+    queue, priority = str(delivery["routing_key"]), ahead(bell.priority_of(delivery.get("priority") or 0))
     # What a ring of one says beside that is for people, and stands in the ledger.
     told = f"unknown: one of a ring of {len(job_ids)}"
     return [ring.job_id for ring in bell.ring_now(Ring(each, action, queue, priority, "", told) for each in job_ids)]

@@ -6,6 +6,7 @@ import itertools
 import threading
 from bisect import bisect
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from producer import Producer, Settings, ring
 from producer.ring import JOBS_HEADER, Bell, ahead
 from tests.houses import until
 from tests.rung import ids, job_ids, rings, rung
+from worker import singly
 
 HOUR_SECONDS = 3600.0
 # What makes a transaction of statements on a connection in autocommit.
@@ -78,6 +80,16 @@ def test_a_message_for_one_job_bears_its_id_and_one_for_many_says_how_many(bell:
 def test_who_goes_ahead_is_one_step_of_the_broker_s_sooner_and_no_more(priority: int) -> None:
     its_own, its_next = (bisect(PRIORITY_STEPS, each) for each in (priority, ahead(priority)))
     assert its_next == max(1, its_own - 1)
+
+
+def test_jobs_that_a_child_has_rung_for_singly_go_ahead_of_the_queue_that_their_ring_has_been_through(
+    bell: Bell, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(singly, "current_process", lambda: SimpleNamespace(daemon=True))
+    bell.ring_now(behind := rings(1))
+    many = ids(rings(3))
+    assert singly.not_rung_singly(bell, "a", many, {"routing_key": "actions", "priority": 5}) == []
+    assert [message.job_ids for message in rung(redis_url)] == [[each] for each in (*many, behind[0].job_id)]
 
 
 @pytest.mark.usefixtures("gathering")
