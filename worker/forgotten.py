@@ -9,6 +9,7 @@ worker of the fleet compares what the two say of the oldest jobs.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -83,19 +84,22 @@ class Forgotten:
         """
         if not self._limited:
             return 0
-        mended = self._redis.ask(lambda client: self._look_at_all(client, connection)) or {}
-        if any(mended.values()):
-            log.info("limit.lined_up", actions={name: count for name, count in mended.items() if count})
+        mended: dict[str, int] = {}
+        for spec in self._redis.ask(self._ours) or []:  # each asked by itself: what it refuses is that one's alone
+            if count := self._redis.ask(partial(self._look_at, connection=connection, spec=spec)):
+                mended[spec.name] = count
+        if mended:
+            log.info("limit.lined_up", actions=mended)
         return sum(mended.values())
 
-    def _look_at_all(self, client: Any, connection: Connection) -> dict[str, int]:
+    def _ours(self, client: Any) -> list[ActionSpec]:
+        """Return those at which nobody looked just now, and others do not for a while."""
         together = client.pipeline(transaction=False)
         for spec in self._limited:
             together.set(looked_key_of(spec.name), 1, nx=True, px=TURN_MILLISECONDS)
-        ours = [spec for spec, is_ours in zip(self._limited, together.execute(), strict=True) if is_ours]
-        return {spec.name: self._look_at(client, connection, spec) for spec in ours}
+        return [spec for spec, is_ours in zip(self._limited, together.execute(), strict=True) if is_ours]
 
-    def _look_at(self, client: Any, connection: Connection, spec: ActionSpec) -> int:
+    def _look_at(self, client: Any, *, connection: Connection, spec: ActionSpec) -> int:
         keys = keys_of(spec.name)
         line, places = (keys[KEYS.index(name)] for name in ("line", "places"))
         found = client.zrange(line, 0, BATCH - 1) + client.zrange(places, 0, BATCH - 1)

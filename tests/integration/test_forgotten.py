@@ -211,6 +211,17 @@ def test_a_redis_that_refuses_some_of_it_has_those_rung_who_have_a_place(
     assert due(engine) == []
 
 
+def test_a_line_that_redis_refuses_is_mended_alone_later_and_keeps_no_other_from_it(
+    engine: Engine, redis_url: str, held: Held
+) -> None:
+    held(1)
+    refused = limited("test.broken", fleet_concurrency=1)
+    with redis.Redis.from_url(redis_url) as client, engine.connect() as connection:
+        client.set(keys_of(refused.name)[KEYS.index("line")], "no line")
+        looking = Forgotten(SeldomRedis(redis_url), [refused, NARROW], ring=lambda _: None)
+        assert looking.look(connection) == 1
+
+
 def test_a_line_that_is_lost_twice_is_there_again_and_only_those_are_woken_who_may_have_had_a_turn(
     engine: Engine, redis_url: str, held: Held
 ) -> None:
