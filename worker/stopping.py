@@ -25,8 +25,8 @@ _COMMON: Any = common  # its stubs leave out what is used here
 # A worker that is told to go at once still waits so long for the attempts it cuts off to be settled.
 CUT_OFF_SECONDS = 5.0
 # In memory that forks share: a child of prefork that is told to end cannot know by itself why. Here is the id of the
-# last one that outran its time, or that all of them are to end.
-_told = memoryview(mmap.mmap(-1, 8)).cast("q")
+# last one that outran its time, or that all of them are to end; and whether one of them has had the worker stop.
+_told, _recycled = (memoryview(mmap.mmap(-1, 8)).cast("q") for _ in range(2))
 _ALL = -1
 
 
@@ -94,8 +94,9 @@ def _is_ending() -> bool:
 def recycle(cap: int, left_behind: int) -> None:
     """End this process's worker in good order, to be started anew, where so many threads will never come back.
 
-    Those that a stop, or a child's end, leaves behind are over with it.
+    Those that a stop, or a child's end, leaves behind are over with it. It is asked for once: twice is in a hurry.
     """
-    if left_behind == cap and not is_stopping() and not _is_ending():
+    if left_behind >= cap and not (_recycled[0] or is_stopping() or _is_ending()):
+        _recycled[0] = True
         log.error("worker.recycling", threads_left_behind=left_behind)
         os.kill(os.getppid() if current_process().daemon else os.getpid(), signal.SIGTERM)

@@ -242,6 +242,21 @@ def test_a_worker_whose_child_has_too_many_threads_left_behind_ends_with_all_its
         worker.stop()
 
 
+def test_two_children_with_too_many_threads_left_behind_have_their_worker_stop_once_and_not_in_a_hurry(
+    settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
+) -> None:
+    """With `REMAP_SIGTERM` Celery takes a second signal as a wish to stop at once."""
+    environment = {"SUREFOOT_THREADS_LEFT_BEHIND_CAP": "1", "REMAP_SIGTERM": "SIGQUIT"}
+    worker = start_worker(settings, tmp_path / "worker.log", pool="prefork", environment=environment)
+    try:
+        jobs = lone_producer.enqueue_many(gate.requests(range(2), "pool.outlive"))
+        assert worker.process.wait(SECONDS) == 0
+        assert len(worker.events("worker.recycling")) == 1
+        assert [job.refresh().state for job in jobs] == [State.DEAD] * 2
+    finally:
+        worker.stop()
+
+
 def test_threads_that_a_stop_leaves_behind_are_no_reason_to_end(
     settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
 ) -> None:
