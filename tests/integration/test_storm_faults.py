@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -73,9 +74,11 @@ def test_a_fault_that_nobody_is_there_to_feel_has_not_bitten_and_leaves_the_serv
         client.set("written", "again")
 
 
-@pytest.mark.parametrize(("held", "strikes"), [(False, 1 + schedule.AGAIN), (True, 1)])
-def test_a_kind_that_was_felt_too_seldom_comes_again_for_as_long_as_it_is_so(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held: bool, strikes: int
+@pytest.mark.parametrize(
+    ("held", "minutes", "strikes"), [(False, 1.0, 1 + schedule.AGAIN), (True, 1.0, 1), (False, 0.5, 1)]
+)
+def test_a_kind_that_was_felt_too_seldom_comes_again_for_as_long_as_it_is_so_and_there_is_time(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held: bool, minutes: float, strikes: int
 ) -> None:
     monkeypatch.setattr(schedule, "GAP_SECONDS", 0.01)
     planned = [strike(stage, "redis_flush").planned]
@@ -84,7 +87,9 @@ def test_a_kind_that_was_felt_too_seldom_comes_again_for_as_long_as_it_is_so(
         client.flushall()
         if held:
             client.set("held", "something")
-    Storm(tmp_path, SIZES["smoke"], 1, planned, {"redis_flush": 1}, thorough=False, say=print)._strike_all(stage, 0.0)  # noqa: SLF001
+    size = replace(SIZES["smoke"], minutes=minutes)
+    storm = Storm(tmp_path, size, 1, planned, {"redis_flush": 1}, thorough=False, say=print)
+    storm._strike_all(stage, time.time())  # noqa: SLF001
     found = [json.loads(line) for line in (tmp_path / "faults.jsonl").read_text().splitlines()]
     assert [each["bit"] for each in found if each["phase"] == "end"] == [held] * strikes
 

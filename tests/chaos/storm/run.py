@@ -39,6 +39,8 @@ WARM_UP_SECONDS = 2.0
 DRAIN_SECONDS = 150.0
 REST_SECONDS = 1.0
 END_SECONDS = 40.0
+# What comes again begins no later than so long before the load may end.
+AGAIN_BEFORE_SECONDS = 30.0
 # What is lost where nothing is broken: a little, but of what can be repeated or looked up.
 WEATHER: Mapping[str, Any] = {**CALM, "lossy": 0.002, "half": 0.001, "spared": ["unsafe"]}
 # Every so many seconds a tick; each that was missed is made up for.
@@ -178,11 +180,12 @@ class Storm:
             if self.over:
                 return
             felt[planned.kind] += self._strike(stage, began, planned)
+        latest = began + self.size.minutes * 60 - AGAIN_BEFORE_SECONDS
         for kind in felt:
             comes = schedule.again(lane, kind, self._numbers)
             while felt[kind] < self.quotas.get(kind, 0) and (again := next(comes, None)):
                 time.sleep(schedule.GAP_SECONDS)
-                if self.over:
+                if self.over or time.time() > latest:
                     return
                 felt[kind] += self._strike(stage, began, again)
 
