@@ -246,7 +246,8 @@ def test_two_children_with_too_many_threads_left_behind_have_their_worker_stop_o
     settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
 ) -> None:
     """With `REMAP_SIGTERM` Celery takes a second signal as a wish to stop at once."""
-    environment = {"SUREFOOT_THREADS_LEFT_BEHIND_CAP": "1", "REMAP_SIGTERM": "SIGQUIT"}
+    hurried = {"REMAP_SIGTERM": "SIGQUIT", "SUREFOOT_SOFT_SHUTDOWN_SECONDS": "3"}
+    environment = {"SUREFOOT_THREADS_LEFT_BEHIND_CAP": "1", **hurried}
     worker = start_worker(settings, tmp_path / "worker.log", pool="prefork", environment=environment)
     try:
         jobs = lone_producer.enqueue_many(gate.requests(range(2), "pool.outlive"))
