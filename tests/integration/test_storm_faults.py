@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +20,10 @@ from producer import Producer, Settings
 from producer.ledger.engine import open_engine
 from tasks import load
 from tests.chaos.evidence import Call
-from tests.chaos.evidence_folder import Appender
+from tests.chaos.evidence_folder import LINES, Appender
+from tests.chaos.processes import Member
 from tests.chaos.storm import schedule
+from tests.chaos.storm.crew import Place
 from tests.chaos.storm.faults import FAULTS, postgres_locks, processes, producers, redis, rings, world
 from tests.chaos.storm.faults.producers import unanswered
 from tests.chaos.storm.faults.unread import unread_bytes
@@ -29,7 +33,7 @@ from tests.chaos.storm.run import Storm, is_at_rest
 from tests.chaos.storm.schedule import Planned
 from tests.chaos.storm.sizes import SIZES
 from tests.chaos.storm.stage import Stage, staged
-from tests.houses import ACTION_MODULES, until
+from tests.houses import ACTION_MODULES, ROOT, until
 from worker.lifecycle import publish
 from worker.limits_in_redis import KEYS, keys_of
 
@@ -167,6 +171,40 @@ def test_it_is_no_rest_while_a_ring_lies_in_a_queue_or_somebody_stands_in_line(s
         client.flushall()
         client.zadd(keys_of("storm.narrow")[KEYS.index("line")], {"a job": 1})
         assert not is_at_rest(stage)
+
+
+ASKS = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from tests.chaos.evidence import Call
+from tests.chaos.evidence_folder import Appender
+nothing = dict(job_id=None, outcome=None, fingerprint=None, error=None)
+asked = Call(at=1.0, process="producer-1.1", op="invoke", call=0, action="storm.pure", key="k", **nothing)
+history = Appender(Path(sys.argv[1]), Call)
+for n in range(100_000):
+    history.add(replace(asked, call=n))
+    time.sleep(0.003)
+    history.add(replace(asked, call=n, op="ok"))
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("kind", ["stop_producer", "kill_producer"])
+def test_a_producer_is_stopped_or_killed_in_the_midst_of_a_request_though_it_hardly_ever_is(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(producers, "ASKS_SECONDS", 20.0)
+    process = subprocess.Popen([sys.executable, "-c", ASKS, str(tmp_path)], cwd=ROOT, start_new_session=True)
+    member = Member("producer-1.1", process, tmp_path / "log")
+    crew = replace(stage.crew, places=[Place("producer-1", "producer", member=member)])
+    try:
+        until((tmp_path / LINES[Call]).exists)
+        assert FAULTS[kind](replace(stage, folder=tmp_path, crew=crew), strike(stage, kind)) is True
+        assert member.lives is (kind == "stop_producer")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_what_was_asked_and_not_answered_is_told_by_who_asked(tmp_path: Path) -> None:
