@@ -34,6 +34,7 @@ from tests.chaos.storm.schedule import Planned
 from tests.chaos.storm.sizes import SIZES
 from tests.chaos.storm.stage import Stage, staged
 from tests.houses import ACTION_MODULES, ROOT, until
+from worker.dev.servers import Valkey
 from worker.lifecycle import publish
 from worker.limits_in_redis import KEYS, keys_of
 
@@ -148,18 +149,18 @@ def test_a_link_half_open_has_bitten_where_somebody_asks_over_it(stage: Stage, *
         assert struck.result() is asks
 
 
-def test_bytes_that_a_stopped_server_has_not_read_are_counted_at_its_port(stage: Stage) -> None:
-    server = psutil.Process(stage.valkey.pid)
-    with socket.create_connection(("127.0.0.1", stage.valkey.port)) as client:
+def test_bytes_that_a_stopped_server_has_not_read_are_counted_at_its_port(own_valkey: Valkey) -> None:
+    server = psutil.Process(own_valkey.pid)
+    with socket.create_connection(("127.0.0.1", own_valkey.port)) as client:
         client.sendall(b"PING\r\n")
         assert client.recv(100).startswith(b"-NOAUTH")  # so it is accepted: one that is not would count, too
         server.suspend()
         try:
             client.sendall(b"PING\r\n")
-            assert until(lambda: unread_bytes(stage.valkey.port)) == 6
+            assert until(lambda: unread_bytes(own_valkey.port)) == 6
         finally:
             server.resume()
-        until(lambda: unread_bytes(stage.valkey.port) == 0)
+        until(lambda: unread_bytes(own_valkey.port) == 0)
 
 
 def test_it_is_no_rest_while_a_ring_lies_in_a_queue_or_somebody_stands_in_line(stage: Stage) -> None:
