@@ -218,13 +218,13 @@ class Relay:
             row.id for row in due if row.id in silent and not row.fresh and known.get(row.action) != row.action_version
         }
         late = {row.id for row in due if not row.fresh and float(row.late) > VAIN_SECONDS}
-        vain = late & silent
+        vain, to_come = late & silent, late - silent
         if depths is None:  # the broker is away: what was meant to be rung meanwhile was not
             seconds = [AWAY_LOOK_SECONDS] * len(due)
         else:
             # One that performs it itself need not come again; who can only ring has others come.
             soon = strange | (vain if self._serve is None else set())
-            waits = [row for row in due if row.id in late - silent and depths[row.queue] <= SHALLOW]
+            waits = [row for row in due if row.id in to_come and depths[row.queue] <= SHALLOW]
             crowds = Counter(row.queue for row in waits)
             soon |= {row.id for row in waits if crowds[row.queue] <= FEW}
             seconds = [

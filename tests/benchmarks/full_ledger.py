@@ -1,7 +1,7 @@
 """What it costs that finished jobs lie in the ledger: the same backlog worked off in a full one and an empty one.
 
 A round has two turns of each, one kind around the other: what drifts evenly hits both alike. A backlog takes three
-seconds, and by one of each, two ledgers that were the same would differ by up to a quarter.
+seconds, and by one of each, rates of the same ledger differed by a third.
 """
 
 from __future__ import annotations
