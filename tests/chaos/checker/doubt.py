@@ -41,15 +41,29 @@ def honest_doubt(view: View, tally: Tally) -> Iterator[Finding]:
 
 def _reason(view: View, job: JobView, doubt: EventRow) -> Iterator[Finding]:
     where = f"event {doubt.seq} ({doubt.kind})"
-    intents = [event.at for event in job.events if event.kind == "intended" and event.seq < doubt.seq]
+    intents = [event for event in job.events if event.kind == "intended" and event.seq < doubt.seq]
     if job.effect == "pure" or not intents:
         found = "its action is pure" if job.effect == "pure" else "it never had an intent"
         yield about(I6, job, "doubt only after an intent that can have had an effect", found, where)
     elif not view.run.expect_faults:
         yield about(I6, job, "no doubt in a run without faults", "it came into doubt", where)
-    elif not _overlaps_a_fault(view, job, intents[0], doubt.at) and not _waited_in_vain(job, doubt):
-        found = "no fault, and every request was answered, between its first intent and its doubt"
-        yield about(I6, job, "a fault behind every doubt", found, where)
+    else:
+        # What was on its way to the ledger when its sender was killed, or all stood still, may get there after that.
+        since = _claim_of(job, intents[0]).at
+        if not _overlaps_a_fault(view, job, since, doubt.at) and not _waited_in_vain(job, doubt):
+            found = f"no fault, and every request was answered, in {doubt.at - since:.2f} s from its claim to its doubt"
+            yield about(I6, job, "a fault behind every doubt", found + _last(view, since), where)
+
+
+def _claim_of(job: JobView, intent: EventRow) -> EventRow:
+    """Return the claim under which an intent was written; where the history has none, the intent."""
+    return next((e for e in reversed(job.events) if e.kind == "claimed" and e.seq < intent.seq), intent)
+
+
+def _last(view: View, moment: float) -> str:
+    """Say what was the last that is known of faults before a moment."""
+    before = max((each for each in view.evidence.faults if each.at < moment), key=lambda each: each.at, default=None)
+    return f"; {moment - before.at:.2f} s before it, {before.fault} of {before.target}" if before is not None else ""
 
 
 def _overlaps_a_fault(view: View, job: JobView, since: float, until: float) -> bool:
@@ -75,8 +89,7 @@ def _waited_in_vain(job: JobView, doubt: EventRow) -> bool:
     timeout = (last.data or {}).get("timeout") if last is not None else None
     if last is None or not isinstance(timeout, int | float):
         return False
-    claimed = next((e for e in reversed(job.events) if e.kind == "claimed" and e.seq < last.seq), last)
-    over = claimed.at + timeout
+    over = _claim_of(job, last).at + timeout
     if doubt.at < over - CLOCK_SECONDS:
         return False
     latest = min(doubt.at, over - READING_SECONDS)

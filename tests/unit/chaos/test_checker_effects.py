@@ -285,6 +285,25 @@ def test_a_fault_that_began_before_and_ended_meanwhile_is_reason_enough() -> Non
     assert broken(story) == set()
 
 
+def test_a_fault_between_the_claim_and_its_intent_is_reason_enough() -> None:
+    story = Story()
+    job = story.accepted("chaos.unsafe").claimed()
+    story.fault("sigkill")
+    story.fault("sigkill", phase="end")
+    job.intended().rescued(State.IN_DOUBT).row["maybe_happened"] = True
+    assert broken(story) == set()
+
+
+def test_a_fault_before_the_claim_is_none_and_the_last_of_them_is_named() -> None:
+    story = Story()
+    job = story.accepted("chaos.unsafe")
+    story.fault("sigstop")
+    story.fault("sigstop", phase="end")
+    job.claimed().intended().rescued(State.IN_DOUBT).row["maybe_happened"] = True
+    assert broken(story) == {"I6"}
+    assert "before it, sigstop of" in the_finding(story, "I6")
+
+
 def test_a_fault_that_lasted_from_before_the_intent_until_after_the_doubt_is_reason_enough() -> None:
     story = Story()
     story.fault("renewal_held")
