@@ -186,6 +186,12 @@ async def rated(log: str, ctx: Context) -> int:
     return _append(log, ctx)
 
 
+@action("test.rated_slowly", effect="pure", rate_limit="40/m")
+async def rated_slowly(log: str, ctx: Context) -> int:
+    """Leave a line behind, so seldom that whoever is over it waits for as long as somebody takes to look."""
+    return _append(log, ctx)
+
+
 @action("test.narrow", effect="pure", fleet_concurrency=2)
 async def narrow(log: str) -> None:
     """Say when it begins and ends, two at a time in the whole fleet."""

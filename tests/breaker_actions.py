@@ -100,7 +100,7 @@ async def sleepy() -> None:
     await asyncio.sleep(60)
 
 
-@action("drowsy.call", effect="pure", max_retries=0, timeout=0.1)
+@action("drowsy.call", effect="pure", max_retries=0, timeout=1)
 async def drowsy() -> None:
     """Take longer than it may."""
     await asyncio.sleep(60)

@@ -63,19 +63,19 @@ async def from_list_async(item: str, cause: Cause, ctx: Context, how: str = "wel
     return from_list(item, cause, ctx, how)
 
 
-@action("fallback.function", effect="pure", max_retries=0, fallback=from_list, fallback_seconds=0.3)
+@action("fallback.function", effect="pure", max_retries=0, fallback=from_list, fallback_seconds=2)
 async def function(item: str, how: str = "well") -> Price:
     """Never answer."""
     raise Unknown(f"no answer for {item}, {how}")
 
 
-@action("fallback.function_sync", effect="pure", max_retries=0, fallback=from_list, fallback_seconds=0.3)
+@action("fallback.function_sync", effect="pure", max_retries=0, fallback=from_list, fallback_seconds=2)
 def function_sync(item: str, how: str = "well") -> Price:
     """Never answer, in a thread."""
     raise Unknown(f"no answer for {item}, {how}")
 
 
-@action("fallback.function_async", effect="pure", max_retries=0, fallback=from_list_async, fallback_seconds=0.3)
+@action("fallback.function_async", effect="pure", max_retries=0, fallback=from_list_async, fallback_seconds=2)
 async def function_async(item: str, how: str = "well") -> Price:
     """Never answer; its fallback is a coroutine."""
     raise Unknown(f"no answer for {item}, {how}")
@@ -133,6 +133,12 @@ async def superseded(log: str, open_at: int = 2, then: str = "well") -> int:
 @action("fallback.superseded_unsafe", effect="unsafe", max_retries=0, fallback=-1, supersede=0.2)
 async def superseded_unsafe(log: str, open_at: int = 2, then: str = "well") -> int:
     """Do the same, and leave a doubt for a person."""
+    return await superseded(log, open_at, then)
+
+
+@action("fallback.superseded_later", effect="keyed", key_ttl=3600, max_retries=0, fallback=-1, supersede=3)
+async def superseded_later(log: str, open_at: int = 2, then: str = "well") -> int:
+    """Do the same, with time for somebody to look meanwhile."""
     return await superseded(log, open_at, then)
 
 

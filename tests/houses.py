@@ -168,7 +168,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "SUREFOOT_ACTION_MODULES": ",".join(ACTION_MODULES),
         "SUREFOOT_LOG": "json",
         **POOL_ENVIRONMENT,
-        "SUREFOOT_LEASE_SECONDS": "2",
+        "SUREFOOT_LEASE_SECONDS": "3",
         "SUREFOOT_RENEW_SECONDS": "0.5",
         "SUREFOOT_RELAY_SECONDS": "0.2",
         "PYTHONWARNINGS": "default",

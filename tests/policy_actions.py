@@ -45,7 +45,7 @@ def pay(book: str, amount: float, ctx: Context, to: str = "ada@example.com", fai
     return ctx.attempt
 
 
-@action("gated.astray", effect="keyed", key_ttl=3_600, retry_backoff=3, retry_jitter=False)
+@action("gated.astray", effect="keyed", key_ttl=3_600, retry_backoff=8, retry_jitter=False)
 def astray(book: str, amount: float, ctx: Context) -> int:
     """Lose the first answer, and wait a while before the next try."""
     line(book, amount=amount, attempt=ctx.attempt)

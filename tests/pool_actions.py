@@ -55,13 +55,13 @@ async def wait_in_executor(log: str, gate: str, ctx: Context) -> str:
     return await asyncio.to_thread(wait_sync, log, gate, ctx)
 
 
-@action("pool.outlive", effect="pure", timeout=0.2, max_retries=0)
+@action("pool.outlive", effect="pure", timeout=1, max_retries=0)
 def outlive(log: str, gate: str, ctx: Context) -> str:
     """Wait in a thread for longer than allowed."""
     return wait_sync(log, gate, ctx)
 
 
-@action("pool.overhear", effect="pure", timeout=0.2, max_retries=0)
+@action("pool.overhear", effect="pure", timeout=1, max_retries=0)
 async def overhear(log: str, gate: str, ctx: Context) -> str:
     """Wait for longer than allowed, and overhear every word to stop."""
     return await ignore(log, gate, ctx)
@@ -80,7 +80,7 @@ async def ignore(log: str, gate: str, ctx: Context) -> str:
     return "done"
 
 
-@action("pool.tidy_up", effect="pure", timeout=0.2, max_retries=0)
+@action("pool.tidy_up", effect="pure", timeout=1, max_retries=0)
 async def tidy_up(log: str, gate: str, ctx: Context) -> str:
     """Wait for longer than allowed, and take a moment to end."""
     try:

@@ -72,7 +72,7 @@ async def hangs_declared() -> None:
     await _hang()
 
 
-@action("hangs.long", effect="pure", dependency="hangs for long", max_retries=0, timeout=6)
+@action("hangs.long", effect="pure", dependency="hangs for long", max_retries=0, timeout=14)
 async def hangs_long() -> None:
     """Hang for most of what the action allows itself, where a job has a little less time than that."""
     await _hang()
@@ -82,7 +82,7 @@ async def hangs_long() -> None:
 async def hangs_client(ctx: Context) -> None:
     """Hang, and be cut off by a client that is given the time there is, a moment before that is over."""
     try:
-        async with asyncio.timeout(ctx.seconds_left - 0.2):
+        async with asyncio.timeout(ctx.seconds_left - 3):
             await _hang()
     except TimeoutError as error:
         raise Retry("no answer in time") from error

@@ -86,6 +86,8 @@ async def find_async(book: str, looks: Sequence[str], ctx: Context) -> Answer:
 
 declared: dict[str, Any] = {"verify_after": AFTER, "verify_every": EVERY, "timeout": 1.0, "max_retries": 2}
 action("verified.transfer", effect="verifiable", verify=find, **declared)(transfer)
+# Who is looked up may be waited for.
+action("verified.patiently", effect="verifiable", verify=find, **declared | {"timeout": 20.0})(transfer)
 
 
 @action("verified.transfer_async", effect="verifiable", verify=find_async, **declared)

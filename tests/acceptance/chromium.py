@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FOUND = next((path for name in NAMES if (path := shutil.which(name))), None)
 # As root, which a container's tests often are, Chromium has no sandbox; and nothing of it shall call home.
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
+# Of whatever waits for a page, by itself or in an `expect`.
+PATIENCE_MILLISECONDS = 20_000
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 needs_chromium = pytest.mark.skipif(
     FOUND is None, reason="there is no Chromium here to open the console in: apt-get install chromium"
@@ -49,7 +52,7 @@ def opened(browser: Browser, url: str, key: str, *, expected: str = "", **contex
         dialog.dismiss()
 
     made = browser.new_context(base_url=url, **context)
-    made.set_default_timeout(20_000)
+    made.set_default_timeout(PATIENCE_MILLISECONDS)
     try:
         page = made.new_page()
         page.on("console", note)

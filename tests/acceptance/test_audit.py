@@ -123,7 +123,7 @@ def test_anchors_are_posted_to_a_url_and_one_that_is_away_costs_no_seal(settings
     try:
         with house_of(settings, tmp_path, environment=environment) as house:
             work(house.producer, "one")
-            until(lambda: len(posted) == 1)
+            until(lambda: posted)
             until(lambda: house.worker.events("seal.not_anchored"))
             work(house.producer, "two")
             until(lambda: len(posted) > 1)

@@ -104,7 +104,7 @@ def observed(house: House, backlog: Backlog) -> Observed:
     backlog.many.wait_for(begun=pool["jobs-in-flight"])
     left = view.depth()
     backlog.many.open()
-    until(lambda: view.depth() == 0, seconds=SECONDS)  # to count all jobs all the time would hold them up
+    until(lambda: view.depth() == 0, seconds=2 * SECONDS)  # to count all jobs all the time would hold them up
     until(lambda: set(house.producer.counts()) == {State.SUCCEEDED})
     begun = Counter(line["job"] for gate in (backlog.many, backlog.single) for line in gate.notes("began"))
     return Observed(left, pool, begun, house.producer.counts(), peak_mib(house.worker))

@@ -187,7 +187,7 @@ def hurried(house: House, action: str, *, seconds: float, count: int = 5) -> lis
     ("action", "seconds", "dependency"),
     [
         pytest.param("hangs.declared", 4, "hangs and is declared", id="longer than slow_call_seconds"),
-        pytest.param("hangs.long", 5.5, "hangs for long", id="longer than half of what the action allows itself"),
+        pytest.param("hangs.long", 12, "hangs for long", id="longer than half of what the action allows itself"),
     ],
 )
 def test_calls_that_hang_until_their_jobs_deadlines_cut_them_off_open_it(
@@ -200,7 +200,7 @@ def test_calls_that_hang_until_their_jobs_deadlines_cut_them_off_open_it(
 
 
 def test_calls_whose_jobs_had_hardly_any_time_say_nothing_though_it_is_their_client_that_gives_up(house: House) -> None:
-    jobs = hurried(house, "hangs.client", seconds=3, count=10)
+    jobs = hurried(house, "hangs.client", seconds=10, count=10)
     assert {job.wait(SECONDS).state for job in jobs} == {State.DEAD}
     assert {(job.error or {})["type"] for job in jobs} == {"Retry"}
     assert moves_of(house, "hangs in its client") == []

@@ -110,9 +110,8 @@ def test_a_fallback_is_named_with_the_rule_that_led_to_it(house: House) -> None:
 
 
 def test_a_true_result_that_came_later_is_told_at_both_ends(house: House) -> None:
-    job = house.producer.enqueue("fallback.superseded", {"log": str(house.folder / "superseded"), "open_at": 2}).wait(
-        20
-    )
+    params = {"log": str(house.folder / "superseded"), "open_at": 2}
+    job = house.producer.enqueue("fallback.superseded_later", params).wait(20)
     assert job.state is State.DEGRADED
     waiting = house.producer.explain(job.id)
     assert "is to bring the true one, and is " in waiting.headline

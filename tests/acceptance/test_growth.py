@@ -50,7 +50,7 @@ ask(range({WARM_UP}, {WARM_UP + COUNTED}))
 print(json.dumps([before, held()]))
 """
 
-pytestmark = [pytest.mark.usefixtures("lone_producer"), pytest.mark.timeout(180)]  # who publishes the actions
+pytestmark = [pytest.mark.usefixtures("lone_producer"), pytest.mark.timeout(600)]  # who publishes the actions
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,10 +85,12 @@ def test_a_job_over_the_rate_waits_until_the_moment_that_it_has_booked(crowd: Pr
 
 
 def test_who_is_over_the_rate_waits_on_nobody_and_is_told_so(crowd: Producer, tmp_path: Path) -> None:
-    jobs = enqueue(crowd, "test.rated", tmp_path / "log")
+    jobs = enqueue(crowd, "test.rated_slowly", tmp_path / "log")
     over = until(lambda: [job for job in jobs if job.refresh().record.waiting_for == "rate"])[-1]
     assert over.record.waiting_on is None
     assert "as many of its action as may begin in that time" in crowd.explain(over.id).headline
+    for job in jobs:
+        job.cancel("nobody waits for it")
 
 
 def test_those_who_stood_in_a_line_that_was_lost_are_performed_within_seconds(

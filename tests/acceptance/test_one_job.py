@@ -87,11 +87,11 @@ def test_whatever_an_action_raises_its_job_ends_and_does_not_vanish(house: House
 
 @pytest.mark.parametrize("action", ["test.slow", "test.slow_sync"])
 def test_an_attempt_beyond_its_timeout_is_cut_off(house: House, action: str) -> None:
-    job = house.producer.enqueue(action, {"seconds": 3.0}).wait(SECONDS)
+    job = house.producer.enqueue(action, {"seconds": 12.0}).wait(SECONDS)
     assert job.state is State.DEAD
     assert job.error is not None
     assert job.error["type"] == "AttemptTimeout"
-    assert float(job.record.latency_ms or 0) < 2000
+    assert float(job.record.latency_ms or 0) < 10_000
 
 
 def test_a_result_of_the_wrong_type_is_refused_and_tried_again(house: House) -> None:
@@ -142,7 +142,7 @@ def test_a_job_in_the_callers_transaction_is_rung_once_that_commits(house: House
 def test_a_job_past_its_deadline_expires(house: House) -> None:
     now = datetime.now(UTC)
     job = house.producer.enqueue(
-        "test.add", {"a": 1, "b": 1}, run_at=now + timedelta(seconds=0.2), deadline=now + timedelta(seconds=0.25)
+        "test.add", {"a": 1, "b": 1}, run_at=now + timedelta(seconds=2), deadline=now + timedelta(seconds=2.05)
     )
     engine = open_engine(house.settings.database_url, connections=1, name="tests")
     with engine.connect() as connection:  # as if every worker had been busy until then
@@ -184,7 +184,7 @@ def test_secrets_are_redacted_in_the_recorded_failure_and_in_the_log(house: Hous
 
 
 def test_a_cancelled_job_is_not_performed(house: House) -> None:
-    later = datetime.now(UTC) + timedelta(seconds=0.5)
+    later = datetime.now(UTC) + timedelta(seconds=2)
     job = house.producer.enqueue("test.add", {"a": 2, "b": 3}, run_at=later)
     assert job.cancel("changed my mind") == "cancelled"
     house.producer.enqueue("test.add", {"a": 2, "b": 4}, run_at=later).get(SECONDS)

@@ -262,6 +262,7 @@ def test_threads_that_a_stop_leaves_behind_are_no_reason_to_end(
     settings: Settings, lone_producer: Producer, tmp_path: Path, gate: Gate
 ) -> None:
     environment = {"SUREFOOT_THREADS_LEFT_BEHIND_CAP": "1", "REMAP_SIGTERM": "SIGQUIT"}
+    environment |= {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "1", "SUREFOOT_LEASE_SECONDS": "30"}
     worker = start_worker(settings, tmp_path / "worker.log", environment=environment)
     try:
         lone_producer.enqueue_many([gate.request(0, "pool.wait_sync")])

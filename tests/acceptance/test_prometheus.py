@@ -66,7 +66,7 @@ def test_what_keda_asks_is_how_many_jobs_are_due_or_taken_and_how_old_the_oldest
         until(lambda: sum(job.refresh().state == "running" for job in jobs) >= TAKEN)
         # Who has been taken up keeps a worker as busy as who waits for one.
         until(lambda: prometheus.ask('surefoot_queue_jobs{queue="actions", standing="leased"} > 0'))
-        assert prometheus.ask(by_jobs) == [JOBS]
+        until(lambda: prometheus.ask(by_jobs) == [JOBS])
         gate.touch()
         until(lambda: prometheus.ask(by_jobs) == prometheus.ask(by_age) == [0])
     finally:
@@ -88,7 +88,7 @@ def test_every_query_of_the_dashboard_and_every_rule_is_answered_without_an_erro
             until(lambda: [target["health"] for target in prometheus.targets()] == ["up", "up"])
             for name, query in queries():
                 assert prometheus.ask(query.replace("$__rate_interval", "1m")) is not None, name
-            assert prometheus.ask("sum(surefoot_worker_attempts_total)") == [1]
+            until(lambda: prometheus.ask("sum(surefoot_worker_attempts_total)") == [1])
             names = {rule["alert"] for rule in RULES}
             until(lambda: {name for name, rule in prometheus.rules().items() if rule["health"] == "ok"} == names)
     finally:

@@ -122,7 +122,7 @@ def test_a_job_whose_key_only_looks_so_takes_nobody_s_place(house: House, log: s
 def test_where_the_key_for_the_true_result_is_somebody_else_s_the_job_is_dead_and_says_so(
     house: House, log: str
 ) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    soon = datetime.now(UTC) + timedelta(seconds=2)
     job = house.producer.enqueue("fallback.superseded_unsafe", {"log": log, "open_at": 9}, run_at=soon)
     other = {"log": log, "open_at": 1}
     house.producer.enqueue("fallback.superseded_unsafe", other, idempotency_key=f"{job.id}:true-result")

@@ -51,8 +51,10 @@ def test_a_transfer_that_went_astray_is_made_again_once_two_looks_in_quiet_have_
     job = house.producer.enqueue(action, {"book": book, "goes": ["astray", "through"]})
     assert closed(job) is State.SUCCEEDED
     assert (job.result, [line["attempt"] for line in lines(book)]) == (1, [2])
-    assert [each["why"] for each in told(job)] == ["it may still arrive", "not there, once", "it did not happen"]
-    intent, _, *looks = [event.at for event in job.events if event.kind in ("intended", "verified")][:4]
+    # Before these two it was looked for too early, but where that look came late.
+    assert [each["why"] for each in told(job)][-2:] == ["not there, once", "it did not happen"]
+    intent = next(event.at for event in job.events if event.kind == "intended")
+    looks = [event.at for event in job.events if event.kind == "verified"][-2:]
     assert (looks[0] - intent).total_seconds() >= TIMEOUT + AFTER - 0.1  # the intent's own way here counts, too
     assert (looks[1] - looks[0]).total_seconds() >= EVERY
 
@@ -104,7 +106,7 @@ def test_refused_follow_ups_are_no_doubt_of_the_effect_and_nothing_is_looked_up(
 def test_a_person_who_resolves_a_job_goes_before_a_look_under_way(house: House, book: str) -> None:
     job = house.producer.enqueue("verified.transfer_async", {"book": book, "goes": ["lost"], "looks": ["busy"]})
     until(lambda: told(job.refresh()))
-    waiting = house.producer.enqueue("verified.transfer", {"book": f"{book}2", "goes": ["lost"], "looks": ["wait"]})
+    waiting = house.producer.enqueue("verified.patiently", {"book": f"{book}2", "goes": ["lost"], "looks": ["wait"]})
     until(lambda: lines(f"{book}2.looks"))
     waiting.resolve("happened", result=41, reason="the bank said so on the phone")
     Path(f"{book}2.gate").touch()

@@ -28,9 +28,9 @@ from worker.dev.servers import Servers, Valkey
 
 SECONDS = 20.0
 # What a wake-up may take on a busy machine; a look never comes.
-SOON_SECONDS = 0.5
+SOON_SECONDS = 2.0
 NEVER = math.inf
-OUTLASTED_SECONDS = 4.0
+OUTLASTED_SECONDS = 8.0
 
 SETTLE = text("UPDATE jobs SET state = :state, finished_at = clock_timestamp() WHERE id = ANY(:ids)")
 

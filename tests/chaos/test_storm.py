@@ -29,7 +29,7 @@ def drawn(tmp_path: Path) -> Plan:
     return drawn
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_a_short_storm_breaks_no_promise_and_is_had_again_from_what_another_one_left(
     drawn: Plan, tmp_path: Path
 ) -> None:

@@ -59,7 +59,7 @@ ADD = {"a": 1, "b": 2}
 
 
 def soon() -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=0.5)
+    return datetime.now(UTC) + timedelta(seconds=2)
 
 
 def until_passed(engine: Engine, deadline: datetime) -> None:

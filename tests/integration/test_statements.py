@@ -282,7 +282,7 @@ def test_an_intent_that_waits_for_its_row_until_the_time_is_over_is_not_granted(
     writer = writer_of(engine)
     attempt = claimed(writer, job)
     with engine.connect() as connection:
-        connection.execute(text(f"UPDATE jobs SET {column} = clock_timestamp() + interval '1 s'"))
+        connection.execute(text(f"UPDATE jobs SET {column} = clock_timestamp() + interval '3 s'"))
     locking = engine.connect().execution_options(isolation_level="READ COMMITTED")
     with ThreadPoolExecutor(1) as threads, locking as other, engine.connect() as looking:
         with other.begin() as held:
@@ -304,7 +304,7 @@ def test_of_intents_that_go_together_none_is_granted_whose_time_was_over_once_al
     made = [lone_producer.enqueue("test.add", {"a": n, "b": 2}, idempotency_key=f"{n}") for n in range(2)]
     first, second = writer.claim("test.add", 1, sorted(job.id for job in made))
     with engine.connect() as connection:
-        soon = text("UPDATE jobs SET deadline_at = clock_timestamp() + interval '1 s' WHERE id = :id")
+        soon = text("UPDATE jobs SET deadline_at = clock_timestamp() + interval '3 s' WHERE id = :id")
         connection.execute(soon, {"id": first.job_id})
     locking = engine.connect().execution_options(isolation_level="READ COMMITTED")
     with ThreadPoolExecutor(1) as threads, locking as other, engine.connect() as looking:

@@ -139,7 +139,7 @@ def test_an_older_copy_of_redis_has_bitten_where_it_holds_something_else(stage: 
 def test_a_link_half_open_has_bitten_where_somebody_asks_over_it(stage: Stage, *, asks: bool) -> None:
     link = stage.links["redis"]
     before = link.order("look")["halved"]
-    half = strike(stage, "redis_link_half", seconds=1.0)
+    half = strike(stage, "redis_link_half", seconds=5.0 if asks else 1.0)
     with socket.create_connection(("127.0.0.1", link.port)) as client, ThreadPoolExecutor(1) as threads:
         until(lambda: link.order("look")["open"] == 1)
         struck = threads.submit(FAULTS[half.planned.kind], stage, half)

@@ -142,7 +142,7 @@ def test_a_lost_announcement_is_made_up_for_by_the_next_look(
     both = [room.enter(job), room.enter(other)]
     until(lambda: listeners(client, job, other) == 2)
     room.ledger.over |= {job, other}
-    assert [each.result(1.0) for each in both] == [True, True]
+    assert [each.result(SECONDS) for each in both] == [True, True]
 
 
 def test_a_time_that_is_over_already_waits_for_nothing(room: Room) -> None:
@@ -238,7 +238,7 @@ def test_without_redis_the_ledger_is_looked_at_often_in_one_look_for_all(
         until(lambda: len(room.ledger.looks) >= begun[1] + 12)
         assert time.monotonic() - begun[0] > 0.4  # ever less often
         room.ledger.over |= set(jobs)
-        assert all(each.result(1.0) for each in all_of_them)
+        assert all(each.result(SECONDS) for each in all_of_them)
     assert [line["event"] for line in lines] == ["results.unheard"] * url.startswith("redis")
 
 

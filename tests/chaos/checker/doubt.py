@@ -13,8 +13,8 @@ from tests.chaos.ledger_rows import EventRow
 
 I6 = "I6"
 CLOCK_SECONDS = 0.1
-# What an answer may take, on a full machine, from the world's books to whoever waits for it.
-READING_SECONDS = 0.5
+# What an answer may take, on a full machine, from the world's books, over its disk, to whoever waits for it.
+READING_SECONDS = 2.0
 
 
 def honest_doubt(view: View, tally: Tally) -> Iterator[Finding]:

@@ -49,7 +49,7 @@ class Size:
 
 SIZES: Mapping[str, Size] = {
     "smoke": Size(
-        jobs=60, faults=4, quota=0, calm_seconds=2, per_second=8, minutes=1, around_seconds=60, producers=2, workers=2
+        jobs=60, faults=4, quota=0, calm_seconds=2, per_second=8, minutes=1, around_seconds=180, producers=2, workers=2
     ),
     "slice": Size(jobs=5_000, faults=108, quota=1, calm_seconds=15, per_second=11, minutes=5, around_seconds=60),
     "release": Size(jobs=LARGE, faults=1_000, quota=8, calm_seconds=60, per_second=30, minutes=36, around_seconds=240),
