@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import psycopg2
@@ -24,6 +25,7 @@ from tests.integration.parents import (
     valkey_at,
 )
 from worker.dev import _server
+from worker.dev._held import FolderLock
 from worker.dev.servers import FolderInUse, Postgres, Valkey, servers
 
 # ── What runs ────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,6 +114,23 @@ def test_a_second_process_in_the_same_folder_is_refused_and_told_who_holds_it(fo
             pass
         assert refusal.value.pid == holder.pid
         assert sql(running.database_url, "SELECT 1") == 1
+
+
+def test_a_folder_that_was_let_go_of_is_free_though_a_child_of_the_same_process_still_has_a_copy_of_its_lock(
+    tmp_path: Path,
+) -> None:
+    lock = FolderLock(tmp_path / "lock")
+    lock.acquire()
+    # As every child has between its fork and its exec, which another thread may begin at any time.
+    child = subprocess.Popen(["sleep", "60"], pass_fds=[lock._descriptor or 0])  # noqa: SLF001
+    try:
+        lock.release()
+        again = FolderLock(tmp_path / "lock")
+        again.acquire()
+        again.release()
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_of_many_that_start_in_a_new_folder_at_once_one_runs_and_the_others_are_refused(tmp_path: Path) -> None:

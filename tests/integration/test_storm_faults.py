@@ -99,6 +99,26 @@ def test_a_kind_that_was_felt_too_seldom_comes_again_for_as_long_as_it_is_so_and
     assert [each["bit"] for each in found if each["phase"] == "end"] == [held] * strikes
 
 
+@pytest.mark.parametrize("kind", ["postgres_kill", "redis_kill"])
+def test_a_server_is_brought_back_whose_fault_went_wrong_in_its_midst(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def goes_wrong(stage: Stage, strike: Strike) -> bool | None:
+        strike.on("a server")
+        (stage.postgres if kind == "postgres_kill" else stage.valkey).kill()
+        raise OSError("in its midst")
+
+    monkeypatch.setitem(FAULTS, kind, goes_wrong)
+    stage = replace(stage, folder=tmp_path, notes=Notes(tmp_path))
+    planned = strike(stage, kind).planned
+    storm = Storm(tmp_path, SIZES["smoke"], 1, [planned], {}, thorough=False, say=print)
+    assert not storm._strike(stage, time.time(), planned)  # noqa: SLF001
+    assert stage.ask("SELECT 1 AS found") == [{"found": 1}]
+    with stage.redis() as client:
+        assert client.ping()
+    assert "in its midst" in (tmp_path / "oddities.jsonl").read_text()
+
+
 def test_rings_that_redis_does_not_take_are_rung_again_once_it_is_back(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,8 @@ class FolderLock:
         """Let go; does nothing if this object does not have it."""
         if self._descriptor is not None:
             _descriptors.discard(self._descriptor)
+            # Closing would not do: a child that another thread starts just now has a copy until it comes to its exec.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -19,6 +19,16 @@ def mend(stage: Stage) -> None:
             stage.odd(f"mending, {step.__name__.strip('_')}: {error!r}")
 
 
+def bring_back(stage: Stage, lane: str) -> None:
+    """Start the server of a lane whose fault went wrong in its midst: the next one may be far off, and is another."""
+    server = {"postgres": stage.postgres, "redis": stage.valkey}.get(lane)
+    try:
+        if server is not None:
+            server.start()  # does nothing where it runs
+    except Exception as error:  # noqa: BLE001  the storm goes on without it
+        stage.odd(f"bringing back {lane}: {error!r}")
+
+
 def _servers(stage: Stage) -> None:
     for pid in (stage.valkey.pid, stage.postgres.pid):
         with suppress(psutil.NoSuchProcess, ProcessLookupError):

@@ -26,7 +26,7 @@ from tests.chaos.storm.faults import FAULTS
 from tests.chaos.storm.faults.redis import keep_copy
 from tests.chaos.storm.figures import Phases
 from tests.chaos.storm.gather import baseline_of, gather
-from tests.chaos.storm.mend import mend
+from tests.chaos.storm.mend import bring_back, mend
 from tests.chaos.storm.notes import Strike
 from tests.chaos.storm.sampler import Sampler
 from tests.chaos.storm.schedule import Planned
@@ -197,6 +197,7 @@ class Storm:
             bit = FAULTS[planned.kind](stage, strike)
         except Exception as error:  # noqa: BLE001  one that goes wrong must not spare the others
             stage.odd(f"fault {planned.number}, {planned.kind}: {error!r}")
+            bring_back(stage, planned.lane)
         strike.over(bit=bit)
         felt = {True: "bit", False: "was not felt", None: "cannot be judged"}[bit]
         self.say(f"{time.time() - began:6.1f} s  {planned.number:4}  {planned.kind:20} {strike.target}: {felt}")
