@@ -12,8 +12,9 @@ from uuid import UUID
 
 from celery import Celery, Task
 from celery.exceptions import Reject
+from sqlalchemy.exc import OperationalError
 
-from producer.errors import JobFailed
+from producer.errors import JobFailed, LedgerUnavailable
 from tasks import ActionSpec, load
 from worker.as_celery import JobsFailed, as_celery_has_it
 from worker.canary import Listening
@@ -57,11 +58,14 @@ def _make_task(spec: ActionSpec) -> None:
             return as_celery_has_it(wait_for(parts().runner.run(spec.name, ids)), rung=len(ids))
         except Closed as error:
             raise Reject(str(error), requeue=True) from error
+        except OperationalError as error:
+            # In few words: with the traceback of all that was under way a child's answer is more than its pipe holds,
+            # and half of one, where the child is told to end meanwhile, would keep the worker from ever stopping.
+            raise LedgerUnavailable(f"{error.orig or error}".strip()) from None
 
-    # JobFailed is expected: Celery logs it in one line instead of a traceback, which the ledger has.
-    app.task(name=spec.name, bind=True, throws=(JobFailed, JobsFailed), typing=False, Request="worker.request:Request")(
-        answer
-    )
+    # These are expected: Celery logs them in one line instead of a traceback, which the ledger has.
+    expected = (JobFailed, JobsFailed, LedgerUnavailable)
+    app.task(name=spec.name, bind=True, throws=expected, typing=False, Request="worker.request:Request")(answer)
 
 
 for _spec in actions.values():

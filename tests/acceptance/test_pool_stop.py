@@ -6,15 +6,19 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from producer import Job, Producer, Settings, State
+from producer.ring import Bell, Ring
 from tests.celery_view import CeleryView
 from tests.gates import Gate, enqueue_singly, whys
 from tests.houses import ASYNCIO, WorkerProcess, start_worker, until
+from tests.ledger_away import ledger_away
+from worker.dev.servers import Servers
 from worker.perform import LAST_WORDS_SECONDS
 
 SECONDS = 30.0
@@ -222,6 +226,28 @@ def test_a_worker_that_ends_coldly_does_not_wait_for_a_ledger_that_does_not_answ
     finally:
         worker.stop()
     assert gate.notes() == []
+
+
+def test_a_child_of_prefork_that_says_that_the_ledger_is_away_while_its_worker_stops_does_not_keep_it(
+    settings: Settings, lone_producer: Producer, dev_servers: Servers, tmp_path: Path
+) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    job = lone_producer.enqueue("test.add", {"a": 1, "b": 2}, run_at=later)
+    environment = {"SUREFOOT_SOFT_SHUTDOWN_SECONDS": "5"}
+    worker = start_worker(settings, tmp_path / "worker.log", pool="prefork", concurrency=1, environment=environment)
+    view = CeleryView(settings)
+    try:
+        with ledger_away(settings, dev_servers):
+            bell = Bell(settings.redis_url, timeout_seconds=3.0)
+            assert not bell.ring_now([Ring(job.id, "test.add", "actions", 5, "", "")])
+            bell.close()
+            # It says so once it has waited for two seconds, when its worker waits for it, and reads nothing.
+            until(lambda: view.control("active"))
+            assert told_to(worker, signal.SIGQUIT).process.wait(SECONDS) == 0
+    finally:
+        worker.stop()
+    assert worker.events("ledger.unreachable")
+    assert job.refresh().state is State.QUEUED
 
 
 @pytest.mark.parametrize(
