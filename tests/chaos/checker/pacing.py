@@ -23,6 +23,8 @@ LONGEST_HOLD_SECONDS = 86_400.0 * 1.25
 STATEMENT_SECONDS = 2.0
 GRACE_SECONDS = 10.0
 SERVERS = ("postgres", "redis")
+# Links through which nothing comes: whoever is behind them is away, too.
+HOLES = frozenset({"postgres_link_hole", "redis_link_hole"})
 # What befalls a server that answers meanwhile, if late or not everybody.
 ANSWERING = frozenset(
     {"postgres_slow", "postgres_locks", "postgres_deadlock", "postgres_terminate", "postgres_full", "redis_flush"}
@@ -140,7 +142,7 @@ def _away(faults: Sequence[Fault], hit: str, rescued: float) -> Iterator[tuple[f
     """Yield from when until when a server was away, or whoever was hit stood still; these may overlap."""
     begun: dict[tuple[str, str], float] = {}
     for fault in faults:
-        is_away = fault.target in SERVERS and fault.fault not in ANSWERING
+        is_away = (fault.target in SERVERS and fault.fault not in ANSWERING) or fault.fault in HOLES
         stands_still = fault.target == hit and fault.fault in STOPS
         if not is_away and not stands_still:
             continue

@@ -133,12 +133,20 @@ def test_it_counts_from_when_a_server_that_was_away_came_back() -> None:
 
 
 @pytest.mark.parametrize(("between", "expected"), [(4.0, set()), (6.0, {"I15"})])
+@pytest.mark.parametrize(
+    "away",
+    [
+        (("postgres_stop", "postgres"), ("redis_kill", "redis")),
+        (("postgres_link_hole", "postgres link"), ("redis_link_hole", "redis link")),
+    ],
+    ids=["servers", "links"],
+)
 def test_while_a_server_is_away_it_does_not_count_and_between_two_of_them_it_does(
-    between: float, expected: set[str]
+    away: tuple[tuple[str, str], ...], between: float, expected: set[str]
 ) -> None:
     story = Story()
     job = death(story)
-    for fault, target in (("postgres_stop", "postgres"), ("redis_kill", "redis")):
+    for fault, target in away:
         story.fault(fault, target)
         story.tick(20.0)
         story.fault(fault, target, phase="end")
