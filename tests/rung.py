@@ -35,7 +35,7 @@ def rung(url: str, queue: str = "actions") -> list[Message]:
     """Every message that waits in a queue; those of one priority in the order in which they were sent."""
     with redis.Redis.from_url(url) as client:
         lists = [cast("list[bytes]", client.lrange(queue + suffix, 0, -1)) for suffix in LISTS]
-    return [_message(raw, queue) for sent in lists for raw in reversed(sent)]
+    return [read_message(raw, queue) for sent in lists for raw in reversed(sent)]
 
 
 def job_ids(messages: Iterable[Message]) -> list[UUID]:
@@ -54,7 +54,8 @@ def ids(rung_for: Sequence[Ring]) -> list[UUID]:
     return [ring.job_id for ring in rung_for]
 
 
-def _message(raw: bytes, queue: str) -> Message:
+def read_message(raw: bytes, queue: str) -> Message:
+    """Read one as it lies in Redis; raises ValueError, LookupError or TypeError where it is no ring."""
     sent = json.loads(raw)
     headers, properties = sent["headers"], sent["properties"]
     arguments = json.loads(base64.b64decode(sent["body"]))[0]

@@ -108,7 +108,9 @@ def redis_left(lane: Lane) -> RedisLeft:
             elif key != "unacked" and kind != "none":  # it went since it was named: a worker heard its own word
                 keys.setdefault(kind, []).append(key)
         unacked = int(client.hlen("unacked"))
-    return RedisLeft(queues=queues, unacked=unacked, keys={kind: tuple(sorted(each)) for kind, each in keys.items()})
+    return RedisLeft(
+        queues=queues, over={}, unacked=unacked, keys={kind: tuple(sorted(each)) for kind, each in keys.items()}
+    )
 
 
 def _processes_left(lane: Lane) -> ProcessesLeft:

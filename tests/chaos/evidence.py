@@ -241,9 +241,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisLeft:
-    """What Redis holds after the drain: `queues` by length; `keys` are all others, by type."""
+    """What Redis holds after the drain: `queues` by length; `keys` are all others, by type.
+
+    Of the messages in a queue, so many are rings for jobs that are `over`: at the moment of a retry whoever planned it
+    rings, though the job has been let go, and done, before that; where all are told to end meanwhile, nobody hears it.
+    """
 
     queues: Mapping[str, int]
+    over: Mapping[str, int]
     unacked: int
     keys: Mapping[str, tuple[str, ...]]
 

@@ -32,4 +32,4 @@ def test_a_key_that_goes_while_it_is_looked_at_is_not_left(redis_url: str) -> No
         client.rpush("actions", "ring")
         client.set("surefoot:held:llm", "1")
     found = redis_left(cast("Lane", Looked()))
-    assert found == RedisLeft(queues={"actions": 1}, unacked=0, keys={"string": ("surefoot:held:llm",)})
+    assert found == RedisLeft(queues={"actions": 1}, over={}, unacked=0, keys={"string": ("surefoot:held:llm",)})

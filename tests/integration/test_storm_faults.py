@@ -27,6 +27,7 @@ from tests.chaos.storm.crew import Place
 from tests.chaos.storm.faults import FAULTS, postgres_locks, processes, producers, redis, rings, world
 from tests.chaos.storm.faults.producers import unanswered
 from tests.chaos.storm.faults.unread import unread_bytes
+from tests.chaos.storm.gather import redis_left
 from tests.chaos.storm.kinds import KINDS
 from tests.chaos.storm.notes import Notes, Strike
 from tests.chaos.storm.run import Storm, is_at_rest
@@ -117,6 +118,25 @@ def test_a_server_is_brought_back_whose_fault_went_wrong_in_its_midst(
     with stage.redis() as client:
         assert client.ping()
     assert "in its midst" in (tmp_path / "oddities.jsonl").read_text()
+
+
+def test_rings_that_are_left_for_jobs_that_are_over_are_told_from_others(stage: Stage) -> None:
+    engine = open_engine(stage.postgres.url, connections=1, name="tests")
+    with engine.connect() as connection:
+        publish(connection, list(load(ACTION_MODULES).values()))
+    engine.dispose()
+    with stage.redis() as client:
+        client.flushall()
+        client.lpush("actions", "no ring")
+    producer = Producer(Settings(database_url=stage.postgres.url, redis_url=stage.valkey.url))
+    over, waiting = (producer.enqueue("test.add", {"a": n, "b": 2}, idempotency_key=f"left-{n}") for n in range(2))
+    assert producer.flush(10)
+    producer.cancel(over.id, reason="nobody wants it")
+    left = redis_left(stage)
+    assert (sum(left.queues.values()), sum(left.over.values())) == (3, 1)
+    producer.cancel(waiting.id, reason="nor that")
+    assert sum(redis_left(stage).over.values()) == 2
+    producer.close()
 
 
 def test_rings_that_redis_does_not_take_are_rung_again_once_it_is_back(

@@ -52,8 +52,8 @@ def no_residue(view: View, tally: Tally) -> Iterator[Finding]:
 def _redis(view: View) -> Iterator[Finding]:
     redis = view.evidence.redis
     for queue, length in redis.queues.items():
-        if length and not queue.startswith(CANARIES):
-            yield _left("empty queues", f"{length} in {queue}", "redis.json")
+        if length > redis.over.get(queue, 0) and not queue.startswith(CANARIES):
+            yield _left("no ring but for jobs that are over", f"{length} in {queue}", "redis.json")
     # What a killed worker had not acknowledged, kombu hands out again after an hour: rings, for jobs that have ended.
     killed = any(fault.fault in KILLS for fault in view.evidence.faults)
     if redis.unacked and not killed:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
+from producer.ledger.states import AT_REST, in_sql
 from tasks import load
 from tests.chaos.collect import TABLES, facts_of
 from tests.chaos.evidence import (
@@ -24,12 +26,17 @@ from tests.chaos.storm.asks_world import RUN
 from tests.chaos.storm.crew import NOW
 from tests.chaos.storm.faults.postgres import sessions
 from tests.chaos.storm.stage import CRASH_CAP, LEASE_SECONDS, SWEEP_SECONDS, Stage
+from tests.rung import read_message
 
 # A session whose client has ended is over as soon as Postgres looks at its socket.
 LEFT_SECONDS = 10.0
 MUST_JUDGE = ("I1", "I2", "I3", "I4", "I7", "I8", "I9", "I13", "I16")
 # What a storm of the size of a slice has to have, beside.
 MUST_JUDGE_IN_STORMS = ("I5", "I6", "I12", "I15", "I17", "I18", "I19")
+
+AT_REST_OF = f"""
+SELECT CAST(id AS text) AS id FROM jobs WHERE id = ANY(CAST(%(ids)s AS uuid[])) AND state IN ({in_sql(AT_REST)})
+"""
 
 
 def baseline_of(stage: Stage) -> Baseline:
@@ -57,7 +64,7 @@ def gather(
     first = _snapshot(stage, "first")
     write_ledger(stage.folder, Ledger(first, _snapshot(stage, "second")))
     write_object(stage.folder, _processes_left(stage, baseline))
-    write_object(stage.folder, _redis_left(stage))
+    write_object(stage.folder, redis_left(stage))
     write_object(
         stage.folder,
         Run(
@@ -112,18 +119,37 @@ def _processes_left(stage: Stage, baseline: Baseline) -> ProcessesLeft:
     )
 
 
-def _redis_left(stage: Stage) -> RedisLeft:
+def redis_left(stage: Stage) -> RedisLeft:
     queues: dict[str, int] = {}
+    over: dict[str, int] = {}
     keys: dict[str, list[str]] = {}
     with stage.redis() as client:
         for raw in client.scan_iter():
             key, kind = raw.decode(), client.type(raw).decode()
             if kind == "list":
-                queues[key] = int(client.llen(raw))
+                messages = client.lrange(raw, 0, -1)
+                queues[key], over[key] = len(messages), _rings_over(stage, messages)
             elif key != "unacked":
                 keys.setdefault(kind, []).append(key)
         unacked = int(client.hlen("unacked"))
-    return RedisLeft(queues=queues, unacked=unacked, keys={kind: tuple(sorted(each)) for kind, each in keys.items()})
+    named = {kind: tuple(sorted(each)) for kind, each in keys.items()}
+    return RedisLeft(queues=queues, over=over, unacked=unacked, keys=named)
+
+
+def _rings_over(stage: Stage, messages: Sequence[bytes]) -> int:
+    """Return how many of the messages are rings for nothing but jobs that are at rest."""
+    named = [{str(job_id) for job_id in _named(message)} for message in messages]
+    rows = stage.ask(AT_REST_OF, {"ids": sorted(set().union(*named))})
+    at_rest = {row["id"] for row in rows}
+    return sum(bool(ids) and ids <= at_rest for ids in named)
+
+
+def _named(message: bytes) -> Sequence[UUID]:
+    """Return the jobs that a message names; none, where it is no ring."""
+    try:
+        return read_message(message, "").job_ids
+    except (ValueError, LookupError, TypeError):
+        return []
 
 
 def _redis_clients(stage: Stage) -> int:

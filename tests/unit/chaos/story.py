@@ -71,6 +71,7 @@ class Story:
         self.faults: list[Fault] = []
         self.logs: list[LogLine] = []
         self.queues = {"actions": 0}
+        self.over: dict[str, int] = {}
         self.unacked = 0
         self.keys: dict[str, tuple[str, ...]] = {
             "set": ("_kombu.binding.actions", "_kombu.binding_permanent.actions"),
@@ -172,7 +173,7 @@ class Story:
             effects=tuple(self.effects),
             faults=tuple(self.faults),
             ledger=Ledger(first, self.second or first),
-            redis=RedisLeft(queues=self.queues, unacked=self.unacked, keys=self.keys),
+            redis=RedisLeft(queues=self.queues, over=self.over, unacked=self.unacked, keys=self.keys),
             processes=self.left,
             logs=tuple(self.logs),
             torn=self.torn,

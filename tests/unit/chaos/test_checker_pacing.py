@@ -239,7 +239,11 @@ def test_a_percentile_is_one_of_the_values(values: list[float], percent: int, ex
 def test_a_ring_that_is_left() -> None:
     story = Story(expect_faults=False)
     story.queues["actions"] = 2
-    assert the_finding(story, "I16") == "empty queues / 2 in actions"
+    assert the_finding(story, "I16") == "no ring but for jobs that are over / 2 in actions"
+    story.over["actions"] = 1
+    assert broken(story) == {"I16"}
+    story.over["actions"] = 2
+    assert broken(story) == set()
 
 
 def test_a_workers_word_to_itself_is_nothing_that_is_left() -> None:
