@@ -61,7 +61,7 @@ def _make_task(spec: ActionSpec) -> None:
         except OperationalError as error:
             # In few words: with the traceback of all that was under way a child's answer is more than its pipe holds,
             # and half of one, where the child is told to end meanwhile, would keep the worker from ever stopping.
-            raise LedgerUnavailable(f"{error.orig or error}".strip()) from None
+            raise LedgerUnavailable(str(error.orig).strip()) from None
 
     # These are expected: Celery logs them in one line instead of a traceback, which the ledger has.
     expected = (JobFailed, JobsFailed, LedgerUnavailable)

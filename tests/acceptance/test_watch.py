@@ -17,6 +17,7 @@ from producer import Producer, Settings
 from producer.ledger.engine import open_engine
 from tests.alert_channel import ChannelStandIn, alerting, watching, workers
 from tests.houses import ROOT, until, worker_environment
+from tests.ledger_away import ledger_away
 from worker.dev.servers import Servers, Valkey
 
 SECONDS = 30.0
@@ -57,12 +58,9 @@ def test_that_the_ledger_is_away_is_told_once_with_two_who_watch_and_that_it_is_
     settings: Settings, dev_servers: Servers, tmp_path: Path, told: ChannelStandIn
 ) -> None:
     environment = alerting(told.url, SUREFOOT_ALERT_SILENT_SECONDS="1")
-    name = make_url(settings.database_url).database
     with watching(settings, tmp_path, environment), watching(settings, tmp_path, environment, name="other"):
-        administer(dev_servers, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        administer(dev_servers, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-        until(lambda: told.taken)
-        administer(dev_servers, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        with ledger_away(settings, dev_servers):
+            until(lambda: told.taken)
         until(lambda: len(told.taken) > 1)
     first, second = told.titles()
     assert first.startswith("the ledger is away, for ")

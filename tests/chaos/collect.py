@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
 from sqlalchemy import text
 
@@ -61,7 +61,8 @@ def collect(play: Staged, *, actions: Mapping[str, ActionFacts]) -> None:
         (folder / kind).touch()
     first = _snapshot(lane, run, "first")
     write_ledger(folder, Ledger(first, _snapshot(lane, run, "second")))
-    write_object(folder, redis_left(lane))
+    with lane.redis() as client:
+        write_object(folder, redis_left(client))
     write_object(folder, _processes_left(lane))
     _copy_logs(play)
     write_object(
@@ -96,21 +97,20 @@ def _snapshot(lane: Lane, run: str, path: str) -> Snapshot:
     return Snapshot.of({"at": float(at), **rows}, path)
 
 
-def redis_left(lane: Lane) -> RedisLeft:
-    """Say what Redis still holds."""
+def redis_left(client: Any, rings_over: Callable[[Sequence[bytes]], int] = lambda _: 0) -> RedisLeft:
+    """Say what a client of Redis finds; `rings_over`: how many of a queue's messages are for jobs that are over."""
     queues: dict[str, int] = {}
+    over: dict[str, int] = {}
     keys: dict[str, list[str]] = {}
-    with lane.redis() as client:
-        for raw in client.scan_iter():
-            key, kind = raw.decode(), client.type(raw).decode()
-            if kind == "list":
-                queues[key] = int(client.llen(raw))
-            elif key != "unacked" and kind != "none":  # it went since it was named: a worker heard its own word
-                keys.setdefault(kind, []).append(key)
-        unacked = int(client.hlen("unacked"))
-    return RedisLeft(
-        queues=queues, over={}, unacked=unacked, keys={kind: tuple(sorted(each)) for kind, each in keys.items()}
-    )
+    for raw in client.scan_iter():
+        key, kind = raw.decode(), client.type(raw).decode()
+        if kind == "list":
+            messages = client.lrange(raw, 0, -1)
+            queues[key], over[key] = len(messages), rings_over(messages)
+        elif key != "unacked" and kind != "none":  # it went since it was named: a worker heard its own word
+            keys.setdefault(kind, []).append(key)
+    named = {kind: tuple(sorted(each)) for kind, each in keys.items()}
+    return RedisLeft(queues=queues, over=over, unacked=int(client.hlen("unacked")), keys=named)
 
 
 def _processes_left(lane: Lane) -> ProcessesLeft:

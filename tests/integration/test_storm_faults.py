@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ import pytest
 from producer import Producer, Settings
 from producer.ledger.engine import open_engine
 from tasks import load
+from tests.chaos.collect import redis_left
 from tests.chaos.evidence import Call
 from tests.chaos.evidence_folder import LINES, Appender
 from tests.chaos.processes import Member
@@ -27,7 +29,7 @@ from tests.chaos.storm.crew import Place
 from tests.chaos.storm.faults import FAULTS, postgres_locks, processes, producers, redis, rings, world
 from tests.chaos.storm.faults.producers import unanswered
 from tests.chaos.storm.faults.unread import unread_bytes
-from tests.chaos.storm.gather import redis_left
+from tests.chaos.storm.gather import rings_over
 from tests.chaos.storm.kinds import KINDS
 from tests.chaos.storm.notes import Notes, Strike
 from tests.chaos.storm.run import Storm, is_at_rest
@@ -132,10 +134,11 @@ def test_rings_that_are_left_for_jobs_that_are_over_are_told_from_others(stage: 
     over, waiting = (producer.enqueue("test.add", {"a": n, "b": 2}, idempotency_key=f"left-{n}") for n in range(2))
     assert producer.flush(10)
     producer.cancel(over.id, reason="nobody wants it")
-    left = redis_left(stage)
-    assert (sum(left.queues.values()), sum(left.over.values())) == (3, 1)
-    producer.cancel(waiting.id, reason="nor that")
-    assert sum(redis_left(stage).over.values()) == 2
+    with stage.redis() as client:
+        left = redis_left(client, partial(rings_over, stage))
+        assert (sum(left.queues.values()), sum(left.over.values())) == (3, 1)
+        producer.cancel(waiting.id, reason="nor that")
+        assert sum(redis_left(client, partial(rings_over, stage)).over.values()) == 2
     producer.close()
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from uuid import UUID
 
 from producer.ledger.states import AT_REST, in_sql
 from tasks import load
-from tests.chaos.collect import TABLES, facts_of
+from tests.chaos.collect import TABLES, facts_of, redis_left
 from tests.chaos.evidence import (
     ActionFacts,
     Baseline,
     LiveProcess,
     ProcessesLeft,
-    RedisLeft,
     Run,
     ScheduleFacts,
 )
@@ -64,7 +64,8 @@ def gather(
     first = _snapshot(stage, "first")
     write_ledger(stage.folder, Ledger(first, _snapshot(stage, "second")))
     write_object(stage.folder, _processes_left(stage, baseline))
-    write_object(stage.folder, redis_left(stage))
+    with stage.redis() as client:
+        write_object(stage.folder, redis_left(client, partial(rings_over, stage)))
     write_object(
         stage.folder,
         Run(
@@ -119,24 +120,7 @@ def _processes_left(stage: Stage, baseline: Baseline) -> ProcessesLeft:
     )
 
 
-def redis_left(stage: Stage) -> RedisLeft:
-    queues: dict[str, int] = {}
-    over: dict[str, int] = {}
-    keys: dict[str, list[str]] = {}
-    with stage.redis() as client:
-        for raw in client.scan_iter():
-            key, kind = raw.decode(), client.type(raw).decode()
-            if kind == "list":
-                messages = client.lrange(raw, 0, -1)
-                queues[key], over[key] = len(messages), _rings_over(stage, messages)
-            elif key != "unacked":
-                keys.setdefault(kind, []).append(key)
-        unacked = int(client.hlen("unacked"))
-    named = {kind: tuple(sorted(each)) for kind, each in keys.items()}
-    return RedisLeft(queues=queues, over=over, unacked=unacked, keys=named)
-
-
-def _rings_over(stage: Stage, messages: Sequence[bytes]) -> int:
+def rings_over(stage: Stage, messages: Sequence[bytes]) -> int:
     """Return how many of the messages are rings for nothing but jobs that are at rest."""
     named = [{str(job_id) for job_id in _named(message)} for message in messages]
     rows = stage.ask(AT_REST_OF, {"ids": sorted(set().union(*named))})
